@@ -1,0 +1,127 @@
+"""What is said when KE-IR is wrong: one structure for people and for programs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Loc:
+    """A range of the source text, in characters from its start."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One thing that is wrong, where, what was expected, and what to do.
+
+    ``line`` and ``column`` count from 1 and are 0 when the place is not known (a program that was
+    built, not parsed). ``code`` is stable and short, for programs that read diagnostics.
+    """
+
+    code: str
+    message: str
+    line: int = 0
+    column: int = 0
+    length: int = 1
+    expected: tuple[str, ...] = ()
+    hint: str = ""
+    text: str = ""
+    file: str = ""
+
+    def render(self) -> str:
+        """The form for people: message, place, the line with a caret, expectation and help."""
+        out = [f"error[{self.code}]: {self.message}"]
+        if self.line:
+            gutter = len(str(self.line))
+            shown, at = _clip(self.text, self.column)
+            carets = "^" * max(1, min(self.length, len(shown) - at + 1))
+            out.append(f"{' ' * gutter}--> {self.file or '<input>'}:{self.line}:{self.column}")
+            out.append(f"{self.line} | {shown}")
+            out.append(f"{' ' * gutter} | {' ' * (at - 1)}{carets}")
+        elif self.file:
+            out.append(f" --> {self.file}")
+        if self.expected:
+            out.append(f"  = expected: {', '.join(self.expected)}")
+        if self.hint:
+            out.append(f"  = help: {self.hint}")
+        return "\n".join(out)
+
+    def to_dict(self) -> dict[str, object]:
+        """The structured form: plain JSON types only."""
+        return {
+            "code": self.code, "message": self.message, "file": self.file, "line": self.line,
+            "column": self.column, "length": self.length, "expected": list(self.expected),
+            "hint": self.hint, "text": self.text,
+        }  # fmt: skip
+
+
+def _clip(text: str, column: int, width: int = 100) -> tuple[str, int]:
+    """A long line is cut around the column; returns the text and the column in it."""
+    text = text.replace("\t", " ")
+    if len(text) <= width:
+        return text, column
+    start = max(0, column - width // 2)
+    prefix = "..." if start else ""
+    return prefix + text[start : start + width], column - start + len(prefix)
+
+
+class IRError(Exception):
+    """KE-IR that cannot be accepted. Holds one or more diagnostics."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = tuple(diagnostics)
+        super().__init__("\n".join(d.render() for d in self.diagnostics))
+
+
+@dataclass
+class Reporter:
+    """Makes diagnostics for one source text and collects those that need not stop the work."""
+
+    source: str = ""
+    file: str = ""
+    found: list[Diagnostic] = field(default_factory=list)
+
+    def make(
+        self,
+        code: str,
+        message: str,
+        loc: Loc | None = None,
+        expected: Iterable[str] = (),
+        hint: str = "",
+    ) -> Diagnostic:
+        if loc is None or not self.source:
+            return Diagnostic(code, message, expected=tuple(expected), hint=hint, file=self.file)
+        start = min(loc.start, len(self.source))
+        line = self.source.count("\n", 0, start) + 1
+        begin = self.source.rfind("\n", 0, start) + 1
+        stop = self.source.find("\n", begin)
+        text = self.source[begin : stop if stop >= 0 else len(self.source)]
+        length = max(1, min(loc.end, begin + len(text)) - start)
+        return Diagnostic(
+            code, message, line, start - begin + 1, length, tuple(expected), hint, text, self.file
+        )
+
+    def error(
+        self,
+        code: str,
+        message: str,
+        loc: Loc | None = None,
+        expected: Iterable[str] = (),
+        hint: str = "",
+    ) -> None:
+        self.found.append(self.make(code, message, loc, expected, hint))
+
+    def raise_if_any(self) -> None:
+        if self.found:
+            raise IRError(self.found)
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """``did you mean ...?`` for the closest known word, or an empty string."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean `{close[0]}`?" if close else ""
