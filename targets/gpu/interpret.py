@@ -1,0 +1,57 @@
+"""Runs a generated Triton file on the CPU through Triton's interpreter, in a worker process.
+
+The result says that the *text* computes these numbers. It says nothing about the compiled kernel.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from targets.base import RunFailed
+from targets.gpu.errors import as_target_error
+from targets.gpu.generated import TensorSpec
+from targets.gpu.tensors import read_arrays, write_arrays
+from targets.gpu.workers import Limits, WorkerFailed, call
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+
+def interpret(
+    text: str,
+    cases: Sequence[tuple[Arrays, Mapping[str, TensorSpec]]],
+    limits: Limits | None = None,
+) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """Run a text that was lowered with ``interpret=True`` on each case.
+
+    A case is (inputs by name in launcher order, outputs with dtype and shape). Inputs have their
+    declared dtypes (ml_dtypes for bf16 and fp8) and so do the outputs returned. Inputs are checked
+    unchanged, stores outside the tensors and elements never written are found. Raises RunFailed
+    with the reason, ToolchainMissing.
+    """
+    with tempfile.TemporaryDirectory(prefix="ke-gen-") as name:
+        folder = Path(name)
+        request = {
+            "text": text,
+            "folder": name,
+            "cases": [
+                {
+                    "inputs": write_arrays(folder, inputs, f"in{number}_"),
+                    "outputs": [
+                        {"name": output, "dtype": spec.dtype, "shape": list(spec.shape)}
+                        for output, spec in outputs.items()
+                    ],
+                }
+                for number, (inputs, outputs) in enumerate(cases)
+            ],
+        }
+        try:
+            reply = call("interpret", request, limits or Limits())
+        except WorkerFailed as failure:
+            raise as_target_error(failure, RunFailed, "Triton's interpreter") from failure
+        return [read_arrays(entries) for entries in reply["outputs"]]

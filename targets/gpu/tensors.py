@@ -1,0 +1,110 @@
+"""Moves arrays between the caller (numpy) and a worker (torch), byte for byte.
+
+numpy has no bfloat16 or float8 of its own and ``.npy`` files do not keep the ml_dtypes ones, so a
+tensor travels as a raw file with its KE-IR dtype and shape beside it in the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    Array = np.ndarray[Any, Any]
+
+_TORCH_NAMES = {
+    "f64": "float64",
+    "f32": "float32",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "f8e4m3": "float8_e4m3fn",
+    "f8e5m2": "float8_e5m2",
+    "i64": "int64",
+    "i32": "int32",
+    "i16": "int16",
+    "i8": "int8",
+    "u8": "uint8",
+    "i1": "bool",
+}
+_ML_DTYPES = {"bf16": "bfloat16", "f8e4m3": "float8_e4m3fn", "f8e5m2": "float8_e5m2"}
+
+FLOATS = frozenset({"f64", "f32", "f16", "bf16", "f8e4m3", "f8e5m2"})
+WIDENED = frozenset(_ML_DTYPES)
+"""Carried as float32 by the interpreter (see ``docs/generated-triton.md``)."""
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """The numpy (or ml_dtypes) dtype of a KE-IR dtype name. Raises KeyError for an unknown one."""
+    import numpy as np
+
+    if name in _ML_DTYPES:
+        import ml_dtypes
+
+        return np.dtype(getattr(ml_dtypes, _ML_DTYPES[name]))
+    return np.dtype(_TORCH_NAMES[name])
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch dtype of a KE-IR dtype name. Raises KeyError for an unknown one."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, _TORCH_NAMES[name])
+    return dtype
+
+
+def write_arrays(
+    folder: Path, arrays: Mapping[str, Array], prefix: str = ""
+) -> list[dict[str, Any]]:
+    """Write each array as a raw file and describe it: ``[{name, dtype, shape, file}]``."""
+    entries = []
+    for index, (name, array) in enumerate(arrays.items()):
+        path = folder / f"{prefix}{index}.bin"
+        path.write_bytes(array.tobytes())
+        entries.append(
+            {
+                "name": name,
+                "dtype": ir_dtype(array.dtype),
+                "shape": list(array.shape),
+                "file": str(path),
+            }
+        )
+    return entries
+
+
+def read_arrays(entries: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
+    """The inverse of ``write_arrays``."""
+    import numpy as np
+
+    arrays = {}
+    for entry in entries:
+        flat = np.fromfile(entry["file"], dtype=numpy_dtype(entry["dtype"]))
+        arrays[entry["name"]] = flat.reshape(entry["shape"])
+    return arrays
+
+
+def ir_dtype(dtype: np.dtype[Any]) -> str:
+    """The KE-IR name of a numpy or ml_dtypes dtype. Raises KeyError for one that KE-IR lacks."""
+    by_name = {name: ir for ir, name in _TORCH_NAMES.items()}
+    return by_name[dtype.name]
+
+
+def read_tensor(entry: Mapping[str, Any]) -> torch.Tensor:
+    """One entry as a CPU tensor in its own dtype."""
+    import numpy as np
+    import torch
+
+    raw = torch.from_numpy(np.fromfile(entry["file"], dtype=np.uint8))
+    return raw.view(torch_dtype(entry["dtype"])).reshape(entry["shape"])
+
+
+def write_tensor(path: Path, name: str, dtype: str, tensor: torch.Tensor) -> dict[str, Any]:
+    """Write a tensor (any device) as a raw file; the entry describes it."""
+    import torch
+
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    path.write_bytes(flat.view(torch.uint8).numpy().tobytes())
+    return {"name": name, "dtype": dtype, "shape": list(tensor.shape), "file": str(path)}
