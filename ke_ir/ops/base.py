@@ -54,6 +54,10 @@ class Scope(Protocol):
         """Shape of the tile that these coordinates address."""
         ...
 
+    def check_dims(self, e: Expr) -> None:
+        """Raise Invalid unless ``e`` is an integer expression of dims."""
+        ...
+
     def index_length(self, name: str) -> int | None:
         """Tile size of a loop variable; None for an untiled one. Raises Invalid if unknown."""
         ...
@@ -72,6 +76,10 @@ class Machine(Protocol):
 
     def rounded(self, x: Array, dtype: DType) -> Array:
         """``x`` as a value of ``dtype`` (unrounded float64 when exact)."""
+        ...
+
+    def size(self, e: Expr) -> int:
+        """Value of an integer expression of dims."""
         ...
 
     def index_values(self, name: str) -> Array: ...
@@ -172,9 +180,9 @@ def integers() -> Any:
     return _spec("ints", MISSING)
 
 
-def number() -> Any:
-    """A literal number, ``inf``, ``-inf``, ``nan``, ``true`` or ``false``."""
-    return _spec("number", MISSING)
+def value() -> Any:
+    """A literal number, ``true`` or ``false``, or an integer expression of dims."""
+    return _spec("value", MISSING)
 
 
 def dtype() -> Any:

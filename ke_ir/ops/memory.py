@@ -21,11 +21,11 @@ from ke_ir.ops.base import (
     Scope,
     coords,
     index,
-    number,
     operand,
     register,
     tensor,
     tile_type,
+    value,
     word,
 )
 from ke_ir.types import DType, TileType
@@ -156,22 +156,30 @@ class Accumulate(Op):
 @register
 @dataclass(frozen=True)
 class Full(Op):
-    """A tile of one value: ``%z = full 0.0 : f32[4, 128]``; ``full 1 : i32`` is a scalar."""
+    """A tile of one value: ``%z = full 0.0 : f32[4, 128]``; ``full 1 : i32`` is a scalar.
+
+    The value is a literal, or an integer expression of dims: ``%n = full D : f32`` makes the
+    size of a dim a value.
+    """
 
     mnemonics = ("full",)
     format = "$value : $type"
     family = "create"
-    value: int | float | bool = number()
+    value: int | float | bool | Expr = value()
     type: TileType = tile_type()
 
     def infer(self, scope: Scope) -> TileType:
-        check_literal("full", self.value, self.type.dtype)
+        if isinstance(self.value, int | float):
+            check_literal("full", self.value, self.type.dtype)
+        else:
+            scope.check_dims(self.value)
         return self.type
 
     def evaluate(self, machine: Machine) -> Array:
         import numpy as np
 
-        return machine.rounded(np.full(self.type.shape, self.value), self.type.dtype)
+        v = self.value if isinstance(self.value, int | float) else machine.size(self.value)
+        return machine.rounded(np.full(self.type.shape, v), self.type.dtype)
 
 
 @register
