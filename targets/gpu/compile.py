@@ -1,0 +1,89 @@
+"""Compiles a generated Triton file for one architecture, with or without a GPU.
+
+The compiler runs in a worker process; see ``compile_worker``. It does not check the architecture's
+limits, so that is done here.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from targets.base import Compiled, CompileFailed, Resources, Source
+from targets.gpu.errors import as_target_error, missing_module
+from targets.gpu.generated import parse
+from targets.gpu.spec import GpuSpec, Usage
+from targets.gpu.workers import Limits, WorkerFailed, call
+
+STAGES = ("ttir", "ttgir", "llir", "asm")
+"""Names of the compiler's stages: Triton IR, Triton GPU IR, LLVM IR, and PTX or AMD assembly."""
+
+
+def compile_source(
+    source: Source,
+    spec: GpuSpec,
+    overrides: Mapping[str, Any] | None = None,
+    limits: Limits | None = None,
+) -> Compiled:
+    """Compile every kernel of ``source``. ``overrides`` replace options that the text declares.
+
+    ``stages`` holds each stage of all kernels, one after the other; ``binary`` the cubin or hsaco
+    of each; ``handle`` the ``Usage`` of each by name. Raises CompileFailed, ToolchainMissing.
+    """
+    if not _installed("triton"):
+        raise missing_module("triton")
+    parse(source.text)
+    request = {
+        "text": source.text,
+        "arch": spec.hardware.arch,
+        "overrides": dict(overrides or {}),
+    }
+    try:
+        reply = call("compile", request, limits or Limits())
+    except WorkerFailed as failure:
+        doing = f"compiling for {spec.hardware.arch}"
+        raise as_target_error(failure, CompileFailed, doing) from failure
+    kernels = reply["kernels"]
+    usage = {name: _usage(kernel) for name, kernel in kernels.items()}
+    return Compiled(
+        source=source,
+        resources={name: _resources(spec, used) for name, used in usage.items()},
+        stages={stage: _joined(kernels, stage) for stage in STAGES},
+        binary={name: base64.b64decode(kernel["binary"]) for name, kernel in kernels.items()},
+        handle=usage,
+    )
+
+
+def _installed(module: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None
+
+
+def _usage(kernel: Mapping[str, Any]) -> Usage:
+    return Usage(
+        registers=kernel["registers"],
+        spills=kernel["spills"],
+        shared_bytes=kernel["shared"],
+        threads=kernel["threads"],
+        tmem=kernel["tmem"],
+    )
+
+
+def _resources(spec: GpuSpec, usage: Usage) -> Resources:
+    return Resources(
+        registers=usage.registers,
+        spills=usage.spills,
+        shared_bytes=usage.shared_bytes,
+        occupancy=spec.occupancy(usage),
+        exceeded=tuple(spec.exceeded(usage)),
+    )
+
+
+def _joined(kernels: Mapping[str, Mapping[str, Any]], stage: str) -> str:
+    comment = "//" if stage in ("ttir", "ttgir") else ";"
+    if len(kernels) == 1:
+        return str(next(iter(kernels.values()))["stages"][stage])
+    parts = (f"{comment} {name}\n{kernel['stages'][stage]}" for name, kernel in kernels.items())
+    return "\n".join(parts)
