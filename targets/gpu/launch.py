@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from targets.gpu.guarded import Guarded, guarded_copy, guarded_output
-from targets.gpu.tensors import FLOATS
 
 
 class Misbehaved(Exception):
@@ -83,12 +82,3 @@ def _same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
 
 def _first(mask: torch.Tensor) -> tuple[int, ...]:
     return tuple(int(index) for index in mask.nonzero()[0])
-
-
-def unwritten_floats(outputs: Mapping[str, torch.Tensor], dtypes: Mapping[str, str]) -> list[str]:
-    """Float outputs that are NaN in every element: poison that no store replaced."""
-    return [
-        name
-        for name, tensor in outputs.items()
-        if dtypes[name] in FLOATS and tensor.numel() and bool(tensor.isnan().all())
-    ]

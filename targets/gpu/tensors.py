@@ -10,49 +10,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ke_ir.types import DTYPES, DType
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     Array = np.ndarray[Any, Any]
 
-_TORCH_NAMES = {
-    "f64": "float64",
-    "f32": "float32",
-    "f16": "float16",
-    "bf16": "bfloat16",
-    "f8e4m3": "float8_e4m3fn",
-    "f8e5m2": "float8_e5m2",
-    "i64": "int64",
-    "i32": "int32",
-    "i16": "int16",
-    "i8": "int8",
-    "u8": "uint8",
-    "i1": "bool",
+_BY_NUMPY_NAME = {
+    "float64": DType.F64,
+    "float32": DType.F32,
+    "float16": DType.F16,
+    "bfloat16": DType.BF16,
+    "float8_e4m3fn": DType.F8E4M3,
+    "float8_e5m2": DType.F8E5M2,
+    "int64": DType.I64,
+    "int32": DType.I32,
+    "int16": DType.I16,
+    "int8": DType.I8,
+    "uint8": DType.U8,
+    "bool": DType.I1,
 }
-_ML_DTYPES = {"bf16": "bfloat16", "f8e4m3": "float8_e4m3fn", "f8e5m2": "float8_e5m2"}
 
-FLOATS = frozenset({"f64", "f32", "f16", "bf16", "f8e4m3", "f8e5m2"})
-WIDENED = frozenset(_ML_DTYPES)
+WIDENED = frozenset({"bf16", "f8e4m3", "f8e5m2"})
 """Carried as float32 by the interpreter (see ``docs/generated-triton.md``)."""
-
-
-def numpy_dtype(name: str) -> np.dtype[Any]:
-    """The numpy (or ml_dtypes) dtype of a KE-IR dtype name. Raises KeyError for an unknown one."""
-    import numpy as np
-
-    if name in _ML_DTYPES:
-        import ml_dtypes
-
-        return np.dtype(getattr(ml_dtypes, _ML_DTYPES[name]))
-    return np.dtype(_TORCH_NAMES[name])
 
 
 def torch_dtype(name: str) -> torch.dtype:
     """The torch dtype of a KE-IR dtype name. Raises KeyError for an unknown one."""
     import torch
 
-    dtype: torch.dtype = getattr(torch, _TORCH_NAMES[name])
+    dtype: torch.dtype = getattr(torch, DTYPES[name].numpy().name)
     return dtype
 
 
@@ -81,15 +70,14 @@ def read_arrays(entries: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
 
     arrays = {}
     for entry in entries:
-        flat = np.fromfile(entry["file"], dtype=numpy_dtype(entry["dtype"]))
+        flat = np.fromfile(entry["file"], dtype=DTYPES[entry["dtype"]].numpy())
         arrays[entry["name"]] = flat.reshape(entry["shape"])
     return arrays
 
 
 def ir_dtype(dtype: np.dtype[Any]) -> str:
     """The KE-IR name of a numpy or ml_dtypes dtype. Raises KeyError for one that KE-IR lacks."""
-    by_name = {name: ir for ir, name in _TORCH_NAMES.items()}
-    return by_name[dtype.name]
+    return str(_BY_NUMPY_NAME[dtype.name])
 
 
 def read_tensor(entry: Mapping[str, Any]) -> torch.Tensor:

@@ -8,6 +8,7 @@ behaves; any failure ends it. Requests and replies are one line of JSON each.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import select
@@ -130,16 +131,13 @@ class _Worker:
 
     def stop(self) -> None:
         """End the process and everything that it started."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
         for stream in (self.process.stdin, self.process.stdout, self.log):
-            try:
-                stream.close()
-            except BrokenPipeError:
-                pass
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
 
 
 _idle: list[_Worker] = []

@@ -1,0 +1,62 @@
+"""Compares a tensor with its float64 reference, in pieces so that full sizes fit in memory.
+
+Used in worker processes only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+_PIECE = 1 << 24
+_BENCHMARK_TOLERANCE = {
+    torch.float64: 1e-4,
+    torch.float32: 1e-4,
+    torch.float16: 1e-2,
+    torch.bfloat16: 1e-2,
+}
+"""KernelBench's: atol = rtol, by output dtype. It has none for fp8; integers must be equal."""
+
+
+def compare(got: torch.Tensor, want: torch.Tensor) -> dict[str, Any]:
+    """Errors of ``got`` against ``want`` (any dtype; compared in float64).
+
+    Reply: ``max_abs_error``, ``relative_error`` (Frobenius norm of the difference over that of the
+    reference), ``allclose`` (at the benchmark's tolerance; None for fp8), ``not_finite`` (elements
+    where one of the two is NaN or infinite and the other is not the same), ``elements``. Raises
+    ValueError when the shapes differ.
+    """
+    if tuple(got.shape) != tuple(want.shape):
+        raise ValueError(
+            f"shape {tuple(got.shape)}, but the reference has {tuple(want.shape)}"
+        )
+    floating = got.dtype.is_floating_point
+    tolerance = _BENCHMARK_TOLERANCE.get(got.dtype) if floating else 0.0
+    largest = squares = reference_squares = 0.0
+    not_finite = 0
+    close = True
+    pairs = zip(
+        got.reshape(-1).split(_PIECE), want.reshape(-1).split(_PIECE), strict=True
+    )
+    for piece, other in pairs:
+        left, right = piece.to(torch.float64), other.to(torch.float64)
+        difference = left - right
+        finite = left.isfinite() & right.isfinite()
+        same = (left == right) | (left.isnan() & right.isnan())
+        not_finite += int((~finite & ~same).sum())
+        difference = torch.where(finite, difference, torch.zeros_like(difference))
+        right = torch.where(finite, right, torch.zeros_like(right))
+        largest = max(largest, float(difference.abs().max()) if difference.numel() else 0.0)
+        squares += float((difference * difference).sum())
+        reference_squares += float((right * right).sum())
+        if tolerance is not None:
+            close &= bool((difference.abs() <= tolerance + tolerance * right.abs()).all())
+    relative = (squares / reference_squares) ** 0.5 if reference_squares else squares**0.5
+    return {
+        "max_abs_error": largest,
+        "relative_error": relative,
+        "allclose": None if tolerance is None else close and not_finite == 0,
+        "not_finite": not_finite,
+        "elements": got.numel(),
+    }

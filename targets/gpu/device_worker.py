@@ -1,0 +1,167 @@
+"""Runs, checks and times a generated file on a GPU. Runs in a worker process only.
+
+Works with CUDA and with ROCm builds of torch, which share the ``torch.cuda`` interface.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import triton
+
+from targets.gpu.compare import compare
+from targets.gpu.generated import parse
+from targets.gpu.launch import run_checked
+from targets.gpu.load import load_file, load_text
+from targets.gpu.stopwatch import time_interleaved
+from targets.gpu.tensors import read_tensor, torch_dtype, write_tensor
+from targets.gpu.worker import one_line
+
+Tensors = dict[str, torch.Tensor]
+
+
+def serve(request: dict[str, Any]) -> dict[str, Any]:
+    """Run the launcher on each case; with ``measure`` also check against float64 and time it.
+
+    Reply: ``device``, ``outputs`` (entries of each case), and for ``measure``: ``numbers``,
+    ``baseline_numbers``, ``timings``, ``failures``.
+    """
+    module = load_text(request["text"])
+    launcher = getattr(module, parse(request["text"]).program)
+    reply: dict[str, Any] = {"device": describe_device(), "outputs": []}
+    for number, case in enumerate(request["cases"]):
+        inputs = {entry["name"]: read_tensor(entry).to("cuda") for entry in case["inputs"]}
+        results = run_checked(launcher, inputs, _wanted(case), "cuda")
+        if request["return_outputs"]:
+            reply["outputs"].append(_written(request["folder"], number, case, results))
+        if request["measure"]:
+            reply.update(_measure(request, module, launcher, inputs, results))
+    return reply
+
+
+def describe_device() -> dict[str, Any]:
+    """Name, architecture and versions; memory bandwidth in bytes/s where torch tells it."""
+    properties = torch.cuda.get_device_properties(0)
+    clock = getattr(properties, "memory_clock_rate", 0)  # kHz
+    width = getattr(properties, "memory_bus_width", 0)  # bits
+    hip = torch.version.hip
+    arch = (
+        properties.gcnArchName.split(":")[0]
+        if hip
+        else f"sm_{properties.major}{properties.minor}"
+    )
+    return {
+        "name": properties.name,
+        "arch": arch,
+        "units": properties.multi_processor_count,
+        "dram_bytes_per_s": 2e3 * clock * width / 8,
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "runtime": f"ROCm {hip}" if hip else f"CUDA {torch.version.cuda}",
+    }
+
+
+def _wanted(case: dict[str, Any]) -> list[tuple[str, torch.dtype, tuple[int, ...]]]:
+    return [
+        (output["name"], torch_dtype(output["dtype"]), tuple(output["shape"]))
+        for output in case["outputs"]
+    ]
+
+
+def _written(
+    folder: str, number: int, case: dict[str, Any], results: Tensors
+) -> list[dict[str, Any]]:
+    return [
+        write_tensor(
+            Path(folder) / f"out{number}_{index}.bin",
+            output["name"],
+            output["dtype"],
+            results[output["name"]],
+        )
+        for index, output in enumerate(case["outputs"])
+    ]
+
+
+def _measure(
+    request: dict[str, Any],
+    module: ModuleType,
+    launcher: Callable[..., Any],
+    inputs: Tensors,
+    results: Tensors,
+) -> dict[str, Any]:
+    baseline = _baseline(request["baseline"], module)
+    reply: dict[str, Any] = {"failures": {}}
+    try:
+        reply.update(_numbers(module, baseline, inputs, results))
+    except (torch.cuda.OutOfMemoryError, NotImplementedError) as error:
+        reply["failures"]["numbers"] = one_line(error)
+    torch.cuda.empty_cache()
+    # A baseline is what a user of PyTorch would run: gradients off, defaults otherwise.
+    with torch.no_grad():
+        timings, failures = time_interleaved(
+            {
+                "candidate": launcher,
+                "eager": baseline,
+                "compile": torch.compile(baseline, dynamic=False),
+            },
+            list(inputs.values()),
+            flush_bytes=request["flush_bytes"],
+            seconds=request["seconds"],
+        )
+    if "candidate" in failures:
+        raise RuntimeError(f"timing the candidate: {failures['candidate']}")
+    reply["timings"] = timings
+    reply["failures"].update(failures)
+    return reply
+
+
+def _baseline(path: str | None, module: ModuleType) -> Callable[..., Any]:
+    """``baseline`` of the user's file (its folder last on the path), else ``reference``."""
+    if path is None:
+        reference: Callable[..., Any] = module.reference
+        return reference
+    folder = str(Path(path).parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    user = load_file(Path(path), "ke_gen_user_baseline")
+    if not hasattr(user, "baseline"):
+        raise ValueError(f"{path} has no function `baseline`")
+    baseline: Callable[..., Any] = user.baseline
+    return baseline
+
+
+def _numbers(
+    module: ModuleType, baseline: Callable[..., Any], inputs: Tensors, results: Tensors
+) -> dict[str, Any]:
+    """Candidate and baseline against ``reference`` in float64, output by output."""
+    exact = [
+        tensor.to(torch.float64) if tensor.dtype.is_floating_point else tensor
+        for tensor in inputs.values()
+    ]
+    with torch.no_grad():
+        expected = as_tuple(module.reference(*exact))
+        del exact
+        rivals = as_tuple(baseline(*inputs.values()))
+    names = list(results)
+    if len(expected) != len(names):
+        raise ValueError(f"reference returned {len(expected)} outputs, expected {len(names)}")
+    return {
+        "numbers": {
+            name: compare(results[name], want)
+            for name, want in zip(names, expected, strict=True)
+        },
+        "baseline_numbers": {
+            name: compare(rival, want)
+            for name, rival, want in zip(names, rivals, expected, strict=False)
+        },
+    }
+
+
+def as_tuple(value: Any) -> tuple[torch.Tensor, ...]:
+    """One tensor or several, as a tuple."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
