@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ke_ir.diagnostics import Loc
-from ke_ir.expr import Expr, Num, Range, evaluate_int
+from ke_ir.expr import Dim, Expr, Num, Range, evaluate_int
 from ke_ir.ops.base import Op, Operand, Stmt
 from ke_ir.types import TensorType
 
@@ -294,3 +294,38 @@ def defined_names(s: Stmt) -> tuple[str, ...]:
     if isinstance(s, Op):
         return () if s.result is None else (s.result,)
     return s.results if isinstance(s, For) else ()
+
+
+class BindError(ValueError):
+    """The arguments of a call do not fit the kernel."""
+
+
+def bind_call(
+    program: Program, call: KernelCall, kernel: Kernel, dims: Mapping[str, int]
+) -> dict[str, int]:
+    """Sizes of the kernel's dims in this call, from the shapes of its arguments.
+
+    ``dims`` binds the program's dims. A plain dim in the kernel's signature takes the size that
+    stands there; the rest must agree. Raises BindError.
+    """
+    tensors = {**program.tensors, **program.temps}
+    pairs = zip((*kernel.inputs, *kernel.outputs), (*call.args, *call.outs), strict=True)
+    shapes: list[tuple[Param, View, tuple[int, ...]]] = []
+    found: dict[str, int] = {}
+    for p, v in pairs:
+        t = tensors[v.tensor]
+        shape = t.sizes(dict(dims))[len(v.indices) :]
+        if len(shape) != len(p.type.shape) or t.dtype is not p.type.dtype:
+            raise BindError(f"%{v.tensor} gives {t.dtype} of shape {list(shape)}, but @{kernel.name} "
+                            f"takes %{p.name}: {p.type}")  # fmt: skip
+        shapes.append((p, v, shape))
+        for e, n in zip(p.type.shape, shape, strict=True):
+            if isinstance(e, Dim):
+                found.setdefault(e.name, n)
+    sizes = bind_dims(kernel.dims, {**{d: dims[d] for d in dims}, **found})
+    for p, v, shape in shapes:
+        want = p.type.sizes(sizes)
+        if want != shape:
+            raise BindError(f"%{v.tensor} has shape {list(shape)}, but @{kernel.name} takes "
+                            f"%{p.name} of shape {list(want)}")  # fmt: skip
+    return sizes

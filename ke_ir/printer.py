@@ -5,6 +5,7 @@ from __future__ import annotations
 from ke_ir.expr import show, show_number, show_range
 from ke_ir.ir import (
     DimDecl,
+    Equation,
     For,
     Item,
     Kernel,
@@ -36,23 +37,15 @@ def print_module(m: Module) -> str:
 
 def print_item(i: Item, among: tuple[Item, ...] = ()) -> str:
     """One item; ``among`` are the items of its file, from which dims may be inherited."""
+    if isinstance(i, Tuned):
+        return print_tuned(i) + "\n"
     lines: list[str]
     if isinstance(i, OpDef):
-        lines = [_header("op", i, ""), *_dims_line(i.dims), "{"]
-        lines += [
-            f"{INDENT}{e.target}[{', '.join(show_range(r) for r in e.ranges)}] = {show(e.rhs)}"
-            for e in i.equations
-        ]
-        lines.append("}")
-    elif isinstance(i, Tuned):
-        knobs = ", ".join(f"{k} = {_knob(v)}" for k, v in i.knobs)
-        lines = [f"tuned @{i.kernel} for {i.target}.{i.arch} {{ {knobs} }}"]
+        lines = [print_signature(i), "{", *(INDENT + print_equation(e) for e in i.equations), "}"]
     else:
-        word = "kernel" if isinstance(i, Kernel) else "program"
-        dims = () if i.dims == inherited_dims(i, among) else i.dims
-        lines = [_header(word, i, "%"), *_dims_line(dims), "{"]
-        if not dims:
-            lines = [f"{lines[0]} {{"]
+        inherits = i.dims == inherited_dims(i, among)
+        head = print_signature(i, with_dims=not inherits)
+        lines = [f"{head} {{"] if inherits or not i.dims else [head, "{"]
         if isinstance(i, Kernel):
             _block(i.body, 1, lines)
         else:
@@ -61,18 +54,32 @@ def print_item(i: Item, among: tuple[Item, ...] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
+def print_equation(e: Equation) -> str:
+    return f"{e.target}[{', '.join(show_range(r) for r in e.ranges)}] = {show(e.rhs)}"
+
+
+def print_tuned(t: Tuned) -> str:
+    knobs = ", ".join(f"{k} = {_knob(v)}" for k, v in t.knobs)
+    return f"tuned @{t.kernel} for {t.target}.{t.arch} {{ {knobs} }}"
+
+
+def print_yield(s: Stmt) -> str:
+    assert isinstance(s, Yield)
+    return f"yield {', '.join(map(show_operand, s.values))}"
+
+
 def _knob(v: int | str | bool) -> str:
     return show_number(v) if isinstance(v, int) else v
 
 
-def _header(word: str, s: Signature, sigil: str) -> str:
+def print_signature(s: Signature, with_dims: bool = True) -> str:
+    """The header of an op, kernel or program, with its ``dims`` on a second line."""
+    word, sigil = ("op", "") if isinstance(s, OpDef) else (
+        "kernel" if isinstance(s, Kernel) else "program", "%")  # fmt: skip
     ins = ", ".join(f"{sigil}{p.name}: {p.type}" for p in s.inputs)
     outs = ", ".join(f"{sigil}{p.name}: {p.type}" for p in s.outputs)
-    return f"{word} @{s.name}({ins}) -> ({outs})"
-
-
-def _dims_line(dims: tuple[DimDecl, ...]) -> list[str]:
-    return [f"dims {', '.join(_dim(d) for d in dims)}"] if dims else []
+    head = f"{word} @{s.name}({ins}) -> ({outs})"
+    return f"{head}\ndims {', '.join(map(_dim, s.dims))}" if s.dims and with_dims else head
 
 
 def _dim(d: DimDecl) -> str:
@@ -86,7 +93,7 @@ def _block(body: tuple[Stmt, ...], depth: int, out: list[str]) -> None:
         if isinstance(s, Op):
             out.append(pad + print_op(s))
         elif isinstance(s, Yield):
-            out.append(f"{pad}yield {', '.join(map(show_operand, s.values))}")
+            out.append(pad + print_yield(s))
         elif isinstance(s, For | Parallel):
             out.append(pad + print_head(s) + " {")
             _block(s.body, depth + 1, out)
@@ -167,19 +174,25 @@ def _field(op: Op, p: Piece) -> str:
 def _program_block(body: tuple[ProgramStmt, ...], depth: int, out: list[str]) -> None:
     pad = INDENT * depth
     for s in body:
-        match s:
-            case Temp(name, type_):
-                out.append(f"{pad}temp %{name} : {type_}")
-            case KernelCall(kernel, args, outs):
-                out.append(f"{pad}call @{kernel}({_views(args)}) -> ({_views(outs)})")
-            case Repeat(var, lo, hi, inner):
-                out.append(f"{pad}repeat %{var} = {show(lo, '%')} to {show(hi, '%')} {{")
-                _program_block(inner, depth + 1, out)
-                out.append(pad + "}")
-            case Once(inner):
-                out.append(f"{pad}once {{")
-                _program_block(inner, depth + 1, out)
-                out.append(pad + "}")
+        if isinstance(s, Repeat | Once):
+            out.append(f"{pad}{print_program_head(s)} {{")
+            _program_block(s.body, depth + 1, out)
+            out.append(pad + "}")
+        else:
+            out.append(pad + print_program_head(s))
+
+
+def print_program_head(s: ProgramStmt) -> str:
+    """A statement of a program; of a block, the line that opens it, without its brace."""
+    match s:
+        case Temp(name, type_):
+            return f"temp %{name} : {type_}"
+        case KernelCall(kernel, args, outs):
+            return f"call @{kernel}({_views(args)}) -> ({_views(outs)})"
+        case Repeat(var, lo, hi):
+            return f"repeat %{var} = {show(lo, '%')} to {show(hi, '%')}"
+        case Once():
+            return "once"
 
 
 def _views(views: tuple[View, ...]) -> str:
@@ -187,4 +200,3 @@ def _views(views: tuple[View, ...]) -> str:
         f"%{v.tensor}[{', '.join(show(i, '%') for i in v.indices)}]" if v.indices else f"%{v.tensor}"
         for v in views
     )
-

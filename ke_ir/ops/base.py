@@ -32,12 +32,21 @@ Operand = str | int | float | bool
 
 
 class Invalid(Exception):
-    """Raised by ``infer``: the op is not well formed here."""
+    """Raised where something is not well formed; the verifier makes a diagnostic of it.
+
+    ``loc`` is set when the place is narrower than the statement being checked.
+    """
 
     def __init__(
-        self, code: str, message: str, expected: Sequence[str] = (), hint: str = ""
+        self,
+        code: str,
+        message: str,
+        expected: Sequence[str] = (),
+        hint: str = "",
+        loc: Loc | None = None,
     ) -> None:
         super().__init__(message)
+        self.loc = loc
         self.code, self.message, self.expected, self.hint = code, message, tuple(expected), hint
 
 

@@ -1,0 +1,149 @@
+"""Rules for programs: calls, temporaries, repeats."""
+
+from __future__ import annotations
+
+from ke_ir.diagnostics import Loc, Reporter, near
+from ke_ir.expr import Dim, Expr, evaluate_int, show, variables, walk
+from ke_ir.ir import (
+    BindError,
+    Kernel,
+    KernelCall,
+    Module,
+    Once,
+    Program,
+    ProgramStmt,
+    Repeat,
+    Temp,
+    View,
+    bind_call,
+)
+
+
+def verify_program(p: Program, module: Module, report: Reporter) -> None:
+    """Report what is wrong with the body of a program whose signature is right."""
+    _ProgramVerifier(p, module, report).run()
+
+
+class _ProgramVerifier:
+    def __init__(self, p: Program, module: Module, report: Reporter) -> None:
+        self.p, self.module, self.report = p, module, report
+        self.sizes = p.sizes()
+        self.written: set[str] = {x.name for x in p.inputs}
+        self.temps: set[str] = set()
+        self.steps: dict[str, Repeat] = {}
+        self.in_repeat = 0
+
+    def run(self) -> None:
+        self.block(self.p.body)
+        for o in self.p.outputs:
+            if o.name not in self.written:
+                self.report.error("never-written", f"no call writes the output %{o.name}",
+                                  self.p.loc)  # fmt: skip
+
+    def block(self, body: tuple[ProgramStmt, ...]) -> None:
+        for s in body:
+            if isinstance(s, Temp):
+                self.temp(s)
+            elif isinstance(s, KernelCall):
+                self.call(s)
+            elif isinstance(s, Repeat):
+                self.repeat(s)
+            elif isinstance(s, Once):
+                self.block(s.body)
+
+    def temp(self, s: Temp) -> None:
+        if s.name in self.p.tensors or s.name in self.temps:
+            self.report.error("redefined", f"%{s.name} is already defined", s.loc, ["another name"])
+        self.temps.add(s.name)
+        for e in s.type.shape:
+            self.size(e, s.loc)
+
+    def size(self, e: Expr, loc: Loc | None) -> int | None:
+        for n in walk(e):
+            if isinstance(n, Dim) and n.name not in self.sizes:
+                self.report.error("unknown-dim", f"there is no dim `{n.name}`", n.loc or loc,
+                                  sorted(self.sizes), near(n.name, self.sizes))  # fmt: skip
+                return None
+        try:
+            return evaluate_int(e, self.sizes)
+        except (ValueError, KeyError):
+            self.report.error("size", f"`{show(e, '%')}` is not a size", e.loc or loc,
+                              ["an integer expression of dims"])  # fmt: skip
+            return None
+
+    def repeat(self, s: Repeat) -> None:
+        self.size(s.lo, s.loc)
+        self.size(s.hi, s.loc)
+        if s.var in self.steps:
+            self.report.error("redefined", f"%{s.var} is already a step", s.loc, ["another name"])
+        self.steps[s.var] = s
+        # A step may read what an earlier step wrote, so what the body writes counts as written.
+        before = set(self.written)
+        self.written |= {v.tensor for c in _calls(s.body) for v in c.outs}
+        self.in_repeat += 1
+        self.block(s.body)
+        self.in_repeat -= 1
+        self.written |= before
+        del self.steps[s.var]
+
+    def call(self, s: KernelCall) -> None:
+        k = self.module.kernels.get(s.kernel)
+        if k is None:
+            self.report.error("unknown-kernel", f"there is no kernel @{s.kernel}", s.loc,
+                              sorted(self.module.kernels),
+                              near(s.kernel, self.module.kernels))  # fmt: skip
+            return
+        if len(s.args) != len(k.inputs) or len(s.outs) != len(k.outputs):
+            self.report.error(
+                "arity",
+                f"@{s.kernel} has {len(k.inputs)} inputs and {len(k.outputs)} outputs; "
+                f"{len(s.args)} and {len(s.outs)} are given", s.loc,
+            )  # fmt: skip
+            return
+        if not all([self.view(v) for v in (*s.args, *s.outs)]):
+            return
+        self.access(s, k)
+
+    def view(self, v: View) -> bool:
+        tensors = {**self.p.tensors, **self.p.temps}
+        if v.tensor not in tensors or (v.tensor not in self.p.tensors and v.tensor not in self.temps):
+            self.report.error("unknown-tensor", f"the program has no tensor %{v.tensor} here", v.loc,
+                              ["an argument, or a `temp` declared before"],
+                              near(v.tensor, tensors))  # fmt: skip
+            return False
+        if len(v.indices) > len(tensors[v.tensor].shape):
+            self.report.error("rank", f"%{v.tensor} has {len(tensors[v.tensor].shape)} dimensions",
+                              v.loc, ["fewer indices"])  # fmt: skip
+            return False
+        for e in v.indices:
+            for name in variables(e):
+                if name not in self.steps:
+                    self.report.error("undefined", f"%{name} is not a step of a `repeat` here",
+                                      v.loc, hint=near(name, self.steps))  # fmt: skip
+                    return False
+        return True
+
+    def access(self, s: KernelCall, k: Kernel) -> None:
+        for v in s.args:
+            if v.tensor not in self.written:
+                self.report.error("unwritten", f"%{v.tensor} is read before anything writes it",
+                                  v.loc)  # fmt: skip
+        inputs = {x.name for x in self.p.inputs}
+        for v in s.outs:
+            if v.tensor in inputs:
+                self.report.error("writes-input", f"the program writes its input %{v.tensor}", v.loc,
+                                  ["an output or a `temp`"])  # fmt: skip
+            if any(v.tensor == a.tensor and v.indices == a.indices for a in s.args):
+                self.report.error("reads-output", f"@{s.kernel} reads and writes %{v.tensor}", v.loc,
+                                  ["different tensors"], "write to a `temp` first")  # fmt: skip
+            self.written.add(v.tensor)
+        try:
+            bind_call(self.p, s, k, self.sizes)
+        except BindError as bad:
+            self.report.error("call-shape", str(bad), s.loc)
+
+
+def _calls(body: tuple[ProgramStmt, ...]) -> list[KernelCall]:
+    from ke_ir.ir import program_statements
+
+    return [s for s in program_statements(body) if isinstance(s, KernelCall)]
