@@ -43,9 +43,11 @@ class KernelVerifier:
                 "two of them are two kernels of a `program`",
             ), where.loc if where else self.kernel.loc)  # fmt: skip
             return
+        before = len(self.report.found)
         self.block(body)
         for p in self.kernel.outputs:
-            if p.name not in self.writes:
+            # After another complaint, a missing write would often be only its echo.
+            if p.name not in self.writes and len(self.report.found) == before:
                 self.error(
                     Invalid("never-written", f"no statement writes the output %{p.name}",
                             [f"`store VALUE, %{p.name}[...]`"]), self.kernel.loc)  # fmt: skip
