@@ -180,6 +180,7 @@ def dot(a: Array, b: Array, acc: Array | None, precision: str = "ieee") -> Array
     8-bit integers give int32, wrapping. The parts of ``tf32x3 bf16x3 bf16x6`` are multiplied
     exactly and added in float32, smallest products first.
     """
+    out: Array
     if a.dtype.kind in "iu":
         out = _integer_dot(a, b)
     elif precision == "ieee":
@@ -191,7 +192,7 @@ def dot(a: Array, b: Array, acc: Array | None, precision: str = "ieee") -> Array
 
 def _integer_dot(a: Array, b: Array) -> Array:
     # Products of 8-bit integers summed in float64 are exact below 2^53, and that is BLAS.
-    exact = np.matmul(a.astype(np.float64), b.astype(np.float64))
+    exact: Array = np.matmul(a.astype(np.float64), b.astype(np.float64))
     return exact.astype(np.int64).astype(np.int32)
 
 
@@ -219,7 +220,7 @@ def _split_dot(a: Array, b: Array, precision: str) -> Array:
     parts, round_part, products = _SPLITS[precision]
     xs, ys = split(a, parts, round_part), split(b, parts, round_part)
     i, j = products[0]
-    out = np.matmul(xs[i], ys[j])
+    out: Array = np.matmul(xs[i], ys[j])
     for i, j in products[1:]:
         out = out + np.matmul(xs[i], ys[j])
     return out
@@ -239,7 +240,7 @@ def _to_odd_float32(x: Array) -> Array:
     inexact = (near.astype(np.float64) != x) & np.isfinite(near)
     # Truncate toward zero where rounding went away from it, then set the sticky bit.
     away = inexact & (np.abs(near.astype(np.float64)) > np.abs(x))
-    odd = np.where(away, bits - np.uint32(1), bits) | inexact.astype(np.uint32)
+    odd: Array = np.where(away, bits - np.uint32(1), bits) | inexact.astype(np.uint32)
     return odd.astype(np.uint32).view(np.float32)
 
 

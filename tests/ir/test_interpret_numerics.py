@@ -35,7 +35,9 @@ def _samples() -> np.ndarray:
     bits = RNG.integers(0, 2**32, 200_000, dtype=np.uint32).view(np.float32)
     near = RNG.standard_normal(100_000).astype(np.float32)
     ties = np.arange(2**16, dtype=np.uint32) << 16 | np.uint32(0x8000)
-    special = np.float32([0, -0.0, np.inf, -np.inf, np.nan, 448, 449, 464, 480, 57344, 61440, 65504])
+    special = np.float32(
+        [0, -0.0, np.inf, -np.inf, np.nan, 448, 449, 464, 480, 57344, 61440, 65504]
+    )
     return np.concatenate([bits, near, near * 1e-6, ties.view(np.float32), special])
 
 

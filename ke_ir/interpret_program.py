@@ -1,0 +1,151 @@
+"""Programs run as kernels are: each call in turn, with temporaries between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ke_ir.expr import Ref, evaluate_int, show
+from ke_ir.interpret import any_nan, held_dtype, hold, release, run_kernel
+from ke_ir.interpret_index import Array
+from ke_ir.interpret_memory import MeaningError
+from ke_ir.ir import (
+    KernelCall,
+    Module,
+    Once,
+    Program,
+    ProgramStmt,
+    Repeat,
+    Temp,
+    View,
+    bind_call,
+)
+from ke_ir.types import TensorType
+
+
+def interpret_program(
+    module: Module,
+    program: Program,
+    dims: Mapping[str, int] | None,
+    inputs: Mapping[str, Array],
+    *,
+    exact: bool = True,
+    check_nan: bool = True,
+) -> dict[str, Array]:
+    """Run a verified program and return its outputs by name, as ``interpret_kernel`` does.
+
+    Raises MeaningError also when a call reads what was not written before it, writes what it
+    reads, or names a part outside its tensor. Temporaries may hold NaN.
+    """
+    run = _ProgramRun(module, program, program.sizes(dims), exact)
+    for p in program.inputs:
+        run.buffers[p.name] = _Buffer(hold(p.name, p.type, run.sizes, inputs, exact), None)
+    run.check_nan = check_nan and not any_nan({n: b.data for n, b in run.buffers.items()})
+    for p in program.outputs:
+        run.allocate(p.name, p.type)
+    run.block(program.body)
+    for p in program.outputs:
+        run.check_written(View(p.name), f"output %{p.name} is returned")
+    return {p.name: release(run.buffers[p.name].data, p.type.dtype, exact) for p in program.outputs}
+
+
+@dataclass
+class _Buffer:
+    """A tensor of the program; ``written`` is None for inputs, else true where written."""
+
+    data: Array
+    written: Array | None
+
+
+class _ProgramRun:
+    def __init__(
+        self, module: Module, program: Program, sizes: Mapping[str, int], exact: bool
+    ) -> None:
+        self.module, self.program, self.exact = module, program, exact
+        self.sizes = dict(sizes)
+        self.variables: dict[str, int] = {}
+        self.buffers: dict[str, _Buffer] = {}
+        self.check_nan = True
+
+    def allocate(self, name: str, t: TensorType) -> None:
+        shape = t.sizes(self.sizes)
+        data: Array = np.zeros(shape, held_dtype(t.dtype, self.exact))
+        self.buffers[name] = _Buffer(data, np.zeros(shape, bool))
+
+    def block(self, body: tuple[ProgramStmt, ...]) -> None:
+        for s in body:
+            match s:
+                case Temp(name, t):
+                    self.allocate(name, t)
+                case KernelCall():
+                    self.call(s)
+                case Once(inner):
+                    self.block(inner)
+                case Repeat(var, lo, hi, inner):
+                    names = {**self.sizes, **self.variables}
+                    for i in range(evaluate_int(lo, names), evaluate_int(hi, names)):
+                        self.variables[var] = i
+                        self.block(inner)
+
+    def call(self, s: KernelCall) -> None:
+        kernel = self.module.kernels[s.kernel]
+        held: dict[str, Array] = {}
+        for p, view in zip(kernel.inputs, s.args, strict=True):
+            self.check_written(view, f"@{s.kernel} reads %{p.name}")
+            held[p.name] = self.buffers[view.tensor].data[self.part(view)]
+            for out in s.outs:
+                self.check_apart(s, view, out)
+        wanted = {v.tensor for v in s.outs} & {p.name for p in self.program.outputs}
+        nan = self.check_nan and bool(wanted) and not any_nan(held)
+        sizes = bind_call(self.program, s, kernel, self.sizes)
+        results = run_kernel(kernel, sizes, held, self.exact, nan)
+        for p, view in zip(kernel.outputs, s.outs, strict=True):
+            buffer, part = self.buffers[view.tensor], self.part(view)
+            buffer.data[part] = results[p.name]
+            if buffer.written is not None:
+                buffer.written[part] = True
+
+    def part(self, view: View) -> tuple[Any, ...]:
+        """The leading index of a view; raises MeaningError when it is outside the tensor."""
+        names = {**self.sizes, **self.variables}
+        index = tuple(evaluate_int(e, names) for e in view.indices)
+        shape = self.buffers[view.tensor].data.shape
+        if not all(0 <= i < n for i, n in zip(index, shape, strict=False)):
+            raise MeaningError(
+                "view-outside",
+                f"`{_text(view)}` is part {list(index)} of a tensor of shape {list(shape)}",
+                tensor=view.tensor,
+                index=index,
+                loc=view.loc,
+            )
+        return (*index, ...)
+
+    def check_written(self, view: View, reader: str) -> None:
+        written = self.buffers[view.tensor].written
+        if written is None or written[self.part(view)].all():
+            return
+        raise MeaningError(
+            "reads-unwritten",
+            f"{reader} before all of `{_text(view)}` is written",
+            tensor=view.tensor,
+            loc=view.loc,
+        )
+
+    def check_apart(self, s: KernelCall, arg: View, out: View) -> None:
+        if arg.tensor != out.tensor:
+            return
+        a, b = self.part(arg)[:-1], self.part(out)[:-1]
+        if a[: len(b)] == b[: len(a)]:
+            raise MeaningError(
+                "reads-output",
+                f"@{s.kernel} reads `{_text(arg)}` and writes `{_text(out)}`, which overlap",
+                tensor=arg.tensor,
+                loc=s.loc,
+            )
+
+
+def _text(v: View) -> str:
+    return show(Ref(v.tensor, v.indices), "%") if v.indices else f"%{v.tensor}"
