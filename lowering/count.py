@@ -116,7 +116,7 @@ class _Loop:
 
 
 class _Walker:
-    """Walks a kernel's body along with the types; ``_env`` holds where each loop variable stands."""
+    """Walks a kernel's body along with the types; ``_loops`` says where each loop variable is."""
 
     def __init__(self, kernel: Kernel, dims: dict[str, int], pad: bool) -> None:
         self._kernel, self._dims, self._pad = kernel, dims, pad

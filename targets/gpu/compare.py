@@ -36,11 +36,10 @@ def compare(got: torch.Tensor, want: torch.Tensor) -> dict[str, Any]:
     largest = squares = reference_squares = 0.0
     not_finite = 0
     close = True
-    pairs = zip(
-        got.reshape(-1).split(_PIECE), want.reshape(-1).split(_PIECE), strict=True
-    )
-    for piece, other in pairs:
-        left, right = piece.to(torch.float64), other.to(torch.float64)
+    flat, flat_want = got.reshape(-1), want.reshape(-1)
+    for start in range(0, got.numel(), _PIECE):
+        left = flat[start : start + _PIECE].to(torch.float64)
+        right = flat_want[start : start + _PIECE].to(torch.float64)
         difference = left - right
         finite = left.isfinite() & right.isfinite()
         same = (left == right) | (left.isnan() & right.isnan())

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from targets.base import Compiled, CompileFailed, Resources, Source
+from targets.gpu import probe
 from targets.gpu.errors import as_target_error, missing_module
 from targets.gpu.generated import parse
 from targets.gpu.spec import GpuSpec, Usage
@@ -31,7 +32,7 @@ def compile_source(
     ``stages`` holds each stage of all kernels, one after the other; ``binary`` the cubin or hsaco
     of each; ``handle`` the ``Usage`` of each by name. Raises CompileFailed, ToolchainMissing.
     """
-    if not _installed("triton"):
+    if not probe.installed("triton"):
         raise missing_module("triton")
     parse(source.text)
     request = {
@@ -53,12 +54,6 @@ def compile_source(
         binary={name: base64.b64decode(kernel["binary"]) for name, kernel in kernels.items()},
         handle=usage,
     )
-
-
-def _installed(module: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(module) is not None
 
 
 def _usage(kernel: Mapping[str, Any]) -> Usage:

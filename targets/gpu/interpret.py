@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from targets.base import RunFailed
 from targets.gpu.errors import as_target_error
 from targets.gpu.generated import TensorSpec
-from targets.gpu.tensors import read_arrays, write_arrays
+from targets.gpu.tensors import case_entries, read_arrays
 from targets.gpu.workers import Limits, WorkerFailed, call
 
 if TYPE_CHECKING:
@@ -39,16 +39,7 @@ def interpret(
         request = {
             "text": text,
             "folder": name,
-            "cases": [
-                {
-                    "inputs": write_arrays(folder, inputs, f"in{number}_"),
-                    "outputs": [
-                        {"name": output, "dtype": spec.dtype, "shape": list(spec.shape)}
-                        for output, spec in outputs.items()
-                    ],
-                }
-                for number, (inputs, outputs) in enumerate(cases)
-            ],
+            "cases": case_entries(cases, folder),
         }
         try:
             reply = call("interpret", request, limits or Limits())

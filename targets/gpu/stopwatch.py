@@ -116,7 +116,7 @@ def _flush_seconds(flush: torch.Tensor) -> float:
         flush.zero_()
     end.record()
     torch.cuda.synchronize()
-    return max(start.elapsed_time(end) / 3e3, 1e-6)
+    return max(float(start.elapsed_time(end)) / 3e3, 1e-6)
 
 
 def _queued(
@@ -136,11 +136,11 @@ def _one(
 ) -> float:
     start, end = _queued(function, inputs, flush, covers)
     torch.cuda.synchronize()
-    return start.elapsed_time(end) / 1e3
+    return float(start.elapsed_time(end)) / 1e3
 
 
 def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
 
 
 def _figures(seconds: Sequence[float], launch_seconds: float) -> dict[str, float]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ke_ir.types import DTYPES, DType
+from targets.gpu.generated import TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,6 +63,22 @@ def write_arrays(
             }
         )
     return entries
+
+
+def case_entries(
+    cases: Sequence[tuple[Mapping[str, Array], Mapping[str, TensorSpec]]], folder: Path
+) -> list[dict[str, Any]]:
+    """Write the inputs of each case to ``folder`` and describe the case for a worker."""
+    return [
+        {
+            "inputs": write_arrays(folder, inputs, f"in{number}_"),
+            "outputs": [
+                {"name": output, "dtype": spec.dtype, "shape": list(spec.shape)}
+                for output, spec in outputs.items()
+            ],
+        }
+        for number, (inputs, outputs) in enumerate(cases)
+    ]
 
 
 def read_arrays(entries: Sequence[Mapping[str, Any]]) -> dict[str, Array]:

@@ -1,0 +1,45 @@
+"""AMD Instinct GPUs through Triton: gfx942 (MI300X), gfx90a (MI250X), gfx950 (MI355X)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from targets.amd.specs import SPECS
+from targets.gpu import probe
+from targets.gpu.target import GpuTarget, Space
+
+if TYPE_CHECKING:
+    from lowering.triton.traits import Traits
+
+
+class AmdTarget(GpuTarget):
+    """The ``amd`` target."""
+
+    name = "amd"
+    vendor = "AMD"
+    runtime = "hip"
+    specs = SPECS
+
+    def traits(self) -> Traits:
+        """Both OCP fp8 types compile on all three; only gfx942 has tf32 (as xf32)."""
+        from lowering.triton.traits import Traits
+
+        precisions = {"ieee", "bf16x3", "bf16x6"}
+        if self.arch == "gfx942":
+            precisions.add("tf32")
+        return Traits(
+            backend="hip",
+            arch=self.arch,
+            fp8_types=frozenset({"f8e4m3", "f8e5m2"}),
+            dot_precisions=frozenset(precisions),
+        )
+
+    def own_knobs(self) -> Space:
+        """``waves_per_eu`` asks for waves on a SIMD, ``matrix_instr_nonkdim`` the MFMA shape."""
+        space: Space = {"waves_per_eu": (0, 1, 2, 3, 4), "matrix_instr_nonkdim": (0, 16, 32)}
+        if self.arch != "gfx950":  # deprecated there: the compiler overrides it
+            space["kpack"] = (1, 2)
+        return space
+
+    def found_arch(self) -> str | None:
+        return probe.amd_arch()
