@@ -134,7 +134,8 @@ def _diff_item(x: object, y: object) -> Change:
         inside = _Bodies().diff(x.body, y.body)
     else:
         inside = tuple(_whole(s, REMOVED) for s in x.body) + tuple(  # type: ignore[attr-defined]
-            _whole(s, ADDED) for s in y.body  # type: ignore[attr-defined]
+            _whole(s, ADDED)
+            for s in y.body  # type: ignore[attr-defined]
         )
     return Change(_kind(before, after), before, after, inside, block=True)
 

@@ -138,7 +138,7 @@ def walk(e: Expr) -> Iterator[Expr]:
 def rewrite(e: Expr, fn: Callable[[Expr], Expr | None]) -> Expr:
     """Rebuild bottom-up; ``fn`` returns a replacement for a rebuilt node, or None to keep it."""
     match e:
-        case Bin(op, lhs, rhs):
+        case Bin(_, lhs, rhs):
             new: Expr = replace(e, lhs=rewrite(lhs, fn), rhs=rewrite(rhs, fn))
         case Neg(arg):
             new = replace(e, arg=rewrite(arg, fn))

@@ -47,7 +47,6 @@ def _normal_text(item: Item) -> str:
 def normalised(item: Kernel | Program) -> Kernel | Program:
     """The same kernel with values named by order of definition (``%0``, ``%1``, ...)."""
     if isinstance(item, Kernel):
-
         return replace(item, body=_Renamer().block(item.body))
     return _normal_program(item)
 
@@ -88,9 +87,7 @@ class _Renamer:
             lo, hi = self.expr(s.var.lo), self.expr(s.var.hi)
             inits = [self.use(i) for _, i in s.carries]
             var = replace(s.var, name=self.define(s.var.name), lo=lo, hi=hi)
-            carries = tuple(
-                (self.define(n), i) for (n, _), i in zip(s.carries, inits, strict=True)
-            )
+            carries = tuple((self.define(n), i) for (n, _), i in zip(s.carries, inits, strict=True))
             body = self.block(s.body)
             results = tuple(self.define(r) for r in s.results)
             return replace(s, var=var, carries=carries, body=body, results=results)

@@ -316,8 +316,10 @@ def bind_call(
         t = tensors[v.tensor]
         shape = t.sizes(dict(dims))[len(v.indices) :]
         if len(shape) != len(p.type.shape) or t.dtype is not p.type.dtype:
-            raise BindError(f"%{v.tensor} gives {t.dtype} of shape {list(shape)}, but @{kernel.name} "
-                            f"takes %{p.name}: {p.type}")  # fmt: skip
+            raise BindError(
+                f"%{v.tensor} gives {t.dtype} of shape {list(shape)}, but @{kernel.name} takes "
+                f"%{p.name}: {p.type}"
+            )
         shapes.append((p, v, shape))
         for e, n in zip(p.type.shape, shape, strict=True):
             if isinstance(e, Dim):

@@ -76,9 +76,7 @@ class Cursor:
         code: str = "syntax",
         loc: Loc | None = None,
     ) -> NoReturn:
-        raise IRError(
-            [self.reporter.make(code, message, loc or self.loc(), tuple(expected), hint)]
-        )
+        raise IRError([self.reporter.make(code, message, loc or self.loc(), tuple(expected), hint)])
 
     def found(self) -> str:
         """The current token, as it is named in messages."""

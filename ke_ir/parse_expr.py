@@ -239,5 +239,3 @@ class ExprParser(Cursor):
         if fill is not None:
             self.fail("a type has no `else`")
         return TensorType(d, shape)
-
-

@@ -241,7 +241,9 @@ class KernelParser(ExprParser):
             self.expect(")")
         loc = self.since(first)
         if self.token != "{":
-            self.unexpected("`tile`", "`stages`", "`carry`", "`{`", known=("tile", "stages", "carry"))
+            self.unexpected(
+                "`tile`", "`stages`", "`carry`", "`{`", known=("tile", "stages", "carry")
+            )
         body = self.block()
         self.out.append(For(var, body, tuple(carries), results, stages, loc=loc))
 

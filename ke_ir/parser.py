@@ -43,7 +43,9 @@ class _ModuleParser(KernelParser):
         while self.token:
             items.append(self.item())
         if not items:
-            self.fail("the file has no op and no kernel", ["`op @name(...)`", "`kernel @name(...)`"])
+            self.fail(
+                "the file has no op and no kernel", ["`op @name(...)`", "`kernel @name(...)`"]
+            )
         return Module(inherit_dims(tuple(items)), source=self.source, file=self.reporter.file)
 
     def item(self) -> Item:

@@ -15,7 +15,6 @@ from ke_ir.ir import (
     Once,
     OpDef,
     Parallel,
-    Program,
     ProgramStmt,
     Repeat,
     Signature,
@@ -197,6 +196,8 @@ def print_program_head(s: ProgramStmt) -> str:
 
 def _views(views: tuple[View, ...]) -> str:
     return ", ".join(
-        f"%{v.tensor}[{', '.join(show(i, '%') for i in v.indices)}]" if v.indices else f"%{v.tensor}"
+        f"%{v.tensor}[{', '.join(show(i, '%') for i in v.indices)}]"
+        if v.indices
+        else f"%{v.tensor}"
         for v in views
     )

@@ -74,7 +74,8 @@ class DType(Enum):
         if name.startswith(("bfloat", "float8")):
             import ml_dtypes
 
-            return np.dtype(getattr(ml_dtypes, name))
+            scalar: Any = getattr(ml_dtypes, name)
+            return np.dtype(scalar)
         return np.dtype(name)
 
 

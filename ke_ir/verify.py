@@ -109,9 +109,7 @@ def _dim_size(d: DimDecl, known: dict[str, int], report: Reporter) -> int | None
     return size
 
 
-def checked_size(
-    e: Expr, known: dict[str, int], loc: Loc | None, report: Reporter
-) -> int | None:
+def checked_size(e: Expr, known: dict[str, int], loc: Loc | None, report: Reporter) -> int | None:
     """Value of a size expression; None, with a diagnostic, if it has none."""
     try:
         check_integer(e)

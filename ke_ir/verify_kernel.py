@@ -67,7 +67,9 @@ class KernelVerifier:
 
     def statement(self, s: Stmt) -> None:
         if isinstance(s, Op):
-            if any(self.scope.values.get(x) is _UNKNOWN for x in s.operands() if isinstance(x, str)):
+            if any(
+                self.scope.values.get(x) is _UNKNOWN for x in s.operands() if isinstance(x, str)
+            ):
                 if s.result is not None:
                     self.scope.values[s.result] = _UNKNOWN
                 return

@@ -76,7 +76,9 @@ class _OpVerifier:
 
     def target(self, eq: Equation) -> None:
         if eq.target in self.ranks:
-            what = "an input" if any(p.name == eq.target for p in self.op.inputs) else "defined above"
+            what = (
+                "an input" if any(p.name == eq.target for p in self.op.inputs) else "defined above"
+            )
             raise Invalid("redefined", f"`{eq.target}` is {what}", ["another name"])
         if eq.target in self.dims:
             raise Invalid("redefined", f"`{eq.target}` is a dim", ["another name"])
@@ -191,7 +193,11 @@ class _OpVerifier:
         rank = self.ranks.get(e.tensor)
         if rank is None:
             later = [q.target for q in self.op.equations if q.target == e.tensor]
-            hint = "it is defined below; move that equation up" if later else near(e.tensor, self.ranks)
+            hint = (
+                "it is defined below; move that equation up"
+                if later
+                else near(e.tensor, self.ranks)
+            )
             if any(p.name == e.tensor for p in self.op.outputs) and not later:
                 hint = "it is an output; define it by an equation"
             raise _at(Invalid("undefined", f"there is no tensor `{e.tensor}` here",

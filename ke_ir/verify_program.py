@@ -106,8 +106,10 @@ class _ProgramVerifier:
 
     def view(self, v: View) -> bool:
         tensors = {**self.p.tensors, **self.p.temps}
-        if v.tensor not in tensors or (v.tensor not in self.p.tensors and v.tensor not in self.temps):
-            self.report.error("unknown-tensor", f"the program has no tensor %{v.tensor} here", v.loc,
+        if v.tensor not in tensors or (
+            v.tensor not in self.p.tensors and v.tensor not in self.temps
+        ):
+            self.report.error("unknown-tensor", f"there is no tensor %{v.tensor} here", v.loc,
                               ["an argument, or a `temp` declared before"],
                               near(v.tensor, tensors))  # fmt: skip
             return False
@@ -131,10 +133,10 @@ class _ProgramVerifier:
         inputs = {x.name for x in self.p.inputs}
         for v in s.outs:
             if v.tensor in inputs:
-                self.report.error("writes-input", f"the program writes its input %{v.tensor}", v.loc,
+                self.report.error("writes-input", f"%{v.tensor} is an input, and written", v.loc,
                                   ["an output or a `temp`"])  # fmt: skip
             if any(v.tensor == a.tensor and v.indices == a.indices for a in s.args):
-                self.report.error("reads-output", f"@{s.kernel} reads and writes %{v.tensor}", v.loc,
+                self.report.error("reads-output", f"the call reads and writes %{v.tensor}", v.loc,
                                   ["different tensors"], "write to a `temp` first")  # fmt: skip
             self.written.add(v.tensor)
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class RunFailed(TargetError):
     """The compiled kernel crashed, hung or could not be started."""
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """How a time was come by."""
 
     MEASURED = "measured"
@@ -71,7 +71,7 @@ class Timing:
     detail: Mapping[str, float | str] = field(default_factory=dict)
 
 
-class Presence(str, Enum):
+class Presence(StrEnum):
     """What a target can do on this machine."""
 
     HERE = "here"
@@ -112,7 +112,7 @@ class HardwareSpec:
     sources: Sequence[str]
 
 
-class Established(str, Enum):
+class Established(StrEnum):
     """How a verdict on numbers was established. ``RUN`` is the hardware itself."""
 
     RUN = "run"

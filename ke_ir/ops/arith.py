@@ -70,9 +70,7 @@ def check_literal(name: str, x: Operand, dt: DType) -> None:
         low = 0 if dt is DType.U8 else -(1 << (dt.bits - 1))
         high = (1 << (dt.bits - (dt is not DType.U8))) - 1
         if not low <= x <= high:
-            raise Invalid(
-                "literal-range", f"literal {x} does not fit {dt}", [f"{low} to {high}"]
-            )
+            raise Invalid("literal-range", f"literal {x} does not fit {dt}", [f"{low} to {high}"])
     if dt.is_float and isinstance(x, bool):
         raise Invalid("literal-type", f"literal {x} in `{name}` of {dt}", ["a number"])
 
@@ -248,7 +246,8 @@ class Cast(Op):
             return x != 0
         if self.dtype.is_int and x.dtype.kind not in "iub":
             with np.errstate(invalid="ignore"):
-                return np.trunc(x.astype(np.float64)).astype(self.dtype.numpy())
+                truncated: Array = np.trunc(x.astype(np.float64)).astype(self.dtype.numpy())
+                return truncated
         return machine.rounded(x, self.dtype)
 
 

@@ -138,7 +138,9 @@ class Dot(Op):
                 [str(ta.dtype)], f"convert one with `cast %{self.b} : {ta.dtype}`",
             )  # fmt: skip
         if ta.rank < 2 or ta.rank != tb.rank or ta.shape[:-2] != tb.shape[:-2]:
-            raise Invalid("shape-mismatch", f"`dot` of {ta} and {tb}", ["[.., M, K] and [.., K, N]"])
+            raise Invalid(
+                "shape-mismatch", f"`dot` of {ta} and {tb}", ["[.., M, K] and [.., K, N]"]
+            )
         if ta.shape[-1] != tb.shape[-2]:
             raise Invalid(
                 "shape-mismatch",
@@ -147,7 +149,9 @@ class Dot(Op):
                 [f"[.., {ta.shape[-1]}, N] on the right"], "permute an operand that lies across",
             )  # fmt: skip
         if self.precision != "ieee" and ta.dtype is not DType.F32:
-            raise Invalid("precision", f"`precision {self.precision}` of {ta.dtype}", ["f32 operands"])
+            raise Invalid(
+                "precision", f"`precision {self.precision}` of {ta.dtype}", ["f32 operands"]
+            )
         result = TileType(dot_dtype(ta.dtype), (*ta.shape[:-1], tb.shape[-1]))
         if self.acc is not None:
             tc = _tile(scope, "dot", self.acc)
@@ -189,7 +193,9 @@ class Reshape(Op):
         t = _tile(scope, "reshape", self.x)
         if t.dtype is not self.type.dtype or math.prod(t.shape) != math.prod(self.type.shape):
             raise Invalid(
-                "reshape", f"`reshape` of {t} to {self.type}", [f"{t.elements} elements of {t.dtype}"]
+                "reshape",
+                f"`reshape` of {t} to {self.type}",
+                [f"{t.elements} elements of {t.dtype}"],
             )
         return self.type
 
