@@ -75,7 +75,8 @@ class DType(Enum):
             import ml_dtypes
 
             scalar: Any = getattr(ml_dtypes, name)
-            return np.dtype(scalar)
+            found: np.dtype[Any] = np.dtype(scalar)
+            return found
         return np.dtype(name)
 
 

@@ -243,7 +243,8 @@ class Cast(Op):
 
         x = machine.value(self.x)
         if self.dtype.is_bool:
-            return x != 0
+            nonzero: Array = x != 0
+            return nonzero
         if self.dtype.is_int and x.dtype.kind not in "iub":
             with np.errstate(invalid="ignore"):
                 truncated: Array = np.trunc(x.astype(np.float64)).astype(self.dtype.numpy())
