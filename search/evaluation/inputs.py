@@ -1,0 +1,214 @@
+"""Inputs for checking an op: values that its equations allow, of several distributions.
+
+Integer tensors get legal values by how the op uses them: what indexes a tensor stays inside it,
+what bounds a range is sorted, what is compared with an index lies in that index's range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ke_ir.expr import (
+    COMPARISONS,
+    Bin,
+    Expr,
+    Num,
+    Range,
+    Reduce,
+    Ref,
+    Var,
+    children,
+    evaluate_int,
+    walk,
+)
+from ke_ir.ranges import EquationRanges, infer_ranges
+from ke_ir.types import DType
+
+if TYPE_CHECKING:
+    from ke_ir.ir import OpDef, Signature
+
+    Array = np.ndarray[Any, Any]
+
+DISTRIBUTIONS = ("normal", "uniform", "mixed")
+"""Signed normal; uniform on [0, 1); signed with magnitudes from 2^-10 to 2^3, and some zeros."""
+
+_DEFAULT_INTEGERS = 16
+
+
+@dataclass(frozen=True)
+class Role:
+    """How an integer tensor is used: values from ``low`` to ``high``, both included.
+
+    ``sorted_offsets``: non-decreasing along the last dimension, from ``low`` to ``high``.
+    ``outside``: an ``else`` catches values beyond, so that some are drawn there too.
+    """
+
+    low: int
+    high: int
+    sorted_offsets: bool = False
+    outside: bool = False
+
+
+def make_inputs(
+    signature: Signature,
+    roles: Mapping[str, Role],
+    dims: Mapping[str, int],
+    seed: int,
+    distribution: str,
+    positive: bool = False,
+) -> dict[str, Array]:
+    """Inputs by name, in their declared dtypes and the shapes at ``dims``.
+
+    ``distribution`` is one of ``DISTRIBUTIONS``; ``positive`` makes every float at least 1/16, for
+    ops that are not defined elsewhere (log, sqrt).
+    """
+    rng = np.random.default_rng([seed, DISTRIBUTIONS.index(distribution)])
+    out = {}
+    for p in signature.inputs:
+        shape = p.type.sizes(dict(dims))
+        out[p.name] = _draw(rng, p.type.dtype, shape, roles.get(p.name), distribution, positive)
+    return out
+
+
+def _draw(
+    rng: np.random.Generator,
+    dtype: DType,
+    shape: tuple[int, ...],
+    role: Role | None,
+    distribution: str,
+    positive: bool,
+) -> Array:
+    if dtype.is_bool:
+        return rng.random(shape) < 0.5
+    if dtype.is_int:
+        return _integers(rng, dtype, shape, role)
+    if distribution == "uniform":
+        x = rng.random(shape)
+    else:
+        x = rng.standard_normal(shape)
+    if distribution == "mixed":
+        x = np.copysign(np.exp2(rng.uniform(-10, 3, shape)), x)
+        x[rng.random(shape) < 0.05] = 0.0
+    if positive:
+        x = np.abs(x) + 1 / 16
+    return np.asarray(x.astype(dtype.numpy()))
+
+
+def _integers(
+    rng: np.random.Generator, dtype: DType, shape: tuple[int, ...], role: Role | None
+) -> Array:
+    if role is None:
+        low = 0 if dtype is DType.U8 else -_DEFAULT_INTEGERS
+        return rng.integers(low, _DEFAULT_INTEGERS, shape, endpoint=True).astype(dtype.numpy())
+    if role.sorted_offsets:
+        x = np.sort(rng.integers(role.low, role.high, shape, endpoint=True), axis=-1)
+        if shape and shape[-1]:
+            x[..., 0], x[..., -1] = role.low, role.high
+            if shape[-1] == 1:
+                x[..., 0] = role.low
+        return x.astype(dtype.numpy())
+    if role.high < role.low:
+        return np.zeros(shape, dtype.numpy())
+    x = rng.integers(role.low, role.high, shape, endpoint=True)
+    if role.outside:
+        x = np.where(rng.random(shape) < 0.1, rng.choice([role.low - 1, role.high + 1], shape), x)
+    return x.astype(dtype.numpy())
+
+
+def integer_roles(op: OpDef, dims: Mapping[str, int]) -> dict[str, Role]:
+    """Roles of the op's integer inputs at these sizes, for those whose use says one.
+
+    Where uses disagree, the values stay in all of their ranges.
+    """
+    found: dict[str, list[Role]] = {}
+    for name, role in _Uses(op, dims).all():
+        found.setdefault(name, []).append(role)
+    return {name: _meet(roles) for name, roles in found.items()}
+
+
+def _meet(roles: list[Role]) -> Role:
+    return Role(
+        max(r.low for r in roles),
+        min(r.high for r in roles),
+        any(r.sorted_offsets for r in roles),
+        all(r.outside for r in roles),
+    )
+
+
+class _Uses:
+    """Walks an op's equations and reports how integer inputs are used."""
+
+    def __init__(self, op: OpDef, dims: Mapping[str, int]) -> None:
+        self.op, self.dims = op, dims
+        self.inferred = infer_ranges(op)
+        self.integers = {p.name for p in op.inputs if p.type.dtype.is_int}
+        self.equations = {e.target: e for e in op.equations}
+
+    def all(self) -> Iterator[tuple[str, Role]]:
+        for er in self.inferred.equations:
+            for r in er.equation.ranges:
+                yield from self._bounds(er, r)
+            for node in walk(er.equation.rhs):
+                if isinstance(node, Ref):
+                    yield from self._subscripts(node)
+                elif isinstance(node, Reduce):
+                    for r in node.ranges:
+                        yield from self._bounds(er, r)
+                elif isinstance(node, Bin) and node.op in COMPARISONS:
+                    yield from self._comparison(er, node)
+
+    def _extent(self, er: EquationRanges, name: str) -> int:
+        """How far an index goes: its bound, or for a data-dependent one what it subscripts."""
+        try:
+            return evaluate_int(er.ranges[name][1], self.dims)
+        except (KeyError, ValueError):
+            sizes = [
+                evaluate_int(size, self.dims)
+                for ref in er.refs
+                for index, size in zip(ref.indices, self.inferred.shapes[ref.tensor], strict=True)
+                if isinstance(index, Var) and index.name == name
+            ]
+            return min(sizes, default=0)
+
+    def _bounds(self, er: EquationRanges, r: Range) -> Iterator[tuple[str, Role]]:
+        for bound in (r.lo, r.hi):
+            if bound is not None:
+                for name in self._sources(bound):
+                    yield name, Role(0, self._extent(er, r.name), sorted_offsets=True)
+
+    def _subscripts(self, ref: Ref) -> Iterator[tuple[str, Role]]:
+        shape = self.inferred.shapes[ref.tensor]
+        for index, size in zip(ref.indices, shape, strict=True):
+            sources = self._sources(index)
+            if not sources:
+                continue
+            shift = _shift(index)
+            high = evaluate_int(size, self.dims) - 1
+            for name in sources:
+                yield name, Role(-shift, high - shift, outside=ref.fill is not None)
+
+    def _comparison(self, er: EquationRanges, node: Bin) -> Iterator[tuple[str, Role]]:
+        for side, other in ((node.lhs, node.rhs), (node.rhs, node.lhs)):
+            if isinstance(side, Var) and side.name in er.ranges:
+                for name in self._sources(other):
+                    yield name, Role(0, self._extent(er, side.name) - 1)
+
+    def _sources(self, e: Expr) -> list[str]:
+        """Integer inputs that give the value of ``e``; not those that index others inside it."""
+        if isinstance(e, Ref):
+            if e.tensor in self.integers:
+                return [e.tensor]
+            made = self.equations.get(e.tensor)
+            return self._sources(made.rhs) if made is not None else []
+        return [name for c in children(e) for name in self._sources(c)]
+
+
+def _shift(index: Expr) -> int:
+    """The constant that is added to the tensor's value in ``index``; 0 for other forms."""
+    if isinstance(index, Bin) and isinstance(index.rhs, Num) and index.op in "+-":
+        return int(index.rhs.value) if index.op == "+" else -int(index.rhs.value)
+    return 0

@@ -1,0 +1,90 @@
+"""The precision that a program computes in, as its IR says, and where that is below its op's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ke_ir.ir import For, Parallel
+from ke_ir.ops import Dot
+from ke_ir.ops.base import Op, Stmt
+from ke_ir.scope import TypeScope
+from ke_ir.types import DType
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ke_ir.ir import Kernel, Module, Program, Signature
+
+_DOT_ROUNDOFF = {"tf32": 2.0**-11, "tf32x3": 2.0**-22, "bf16x3": 2.0**-16, "bf16x6": 2.0**-24}
+"""Relative error of one product of f32 operands at each precision below ``ieee``."""
+_DOT_PARTS = {"ieee": 1, "tf32": 1, "tf32x3": 3, "bf16x3": 3, "bf16x6": 6}
+_FORMATS = {
+    DType.F64: "f64", DType.F32: "f32", DType.F16: "f16", DType.BF16: "bf16", DType.F8E4M3: "f8",
+    DType.F8E5M2: "f8", DType.I8: "i8", DType.U8: "i8",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Precision:
+    """``lowest`` is the float dtype of least precision that any value has, ``dot`` the least
+    precise product of f32 operands (empty without one). ``formats`` are (matrix format, products
+    for one) of each ``dot``. ``lower`` names what is below the op's own dtypes.
+    """
+
+    lowest: DType
+    dot: str
+    formats: tuple[tuple[str, int], ...]
+    lower: tuple[str, ...]
+
+
+def precision_of(module: Module, program: Program, contract: Signature) -> Precision:
+    """The precision of all kernels that ``program`` calls; ``contract`` is its op (or itself)."""
+    values: set[DType] = {t.dtype for t in program.temps.values()}
+    dots: set[tuple[DType, str]] = set()
+    for name in dict.fromkeys(call.kernel for call in program.calls):
+        for dtype, dot in _walk(module.kernels[name]):
+            values.add(dtype)
+            if dot is not None:
+                dots.add((dot[0], dot[1]))
+    floats = {d for d in values if d.is_float}
+    declared = [p.type.dtype for p in (*contract.inputs, *contract.outputs) if p.type.dtype.is_float]
+    own = max((d.unit_roundoff for d in declared), default=DType.F64.unit_roundoff)
+    lowest = max(floats, key=lambda d: d.unit_roundoff, default=DType.F64)
+    products = {p for d, p in dots if d is DType.F32 and p in _DOT_ROUNDOFF}
+    dot = max(products, key=_DOT_ROUNDOFF.__getitem__, default="")
+    lower = [f"values in {d}" for d in sorted(floats, key=str) if d.unit_roundoff > own]
+    lower += [f"dot at {p}" for p in sorted(products) if _DOT_ROUNDOFF[p] > own]
+    return Precision(lowest, dot, _formats(dots), tuple(lower))
+
+
+def _formats(dots: set[tuple[DType, str]]) -> tuple[tuple[str, int], ...]:
+    found = set()
+    for dtype, precision in dots:
+        if precision == "ieee":
+            found.add((_FORMATS.get(dtype, "f32"), 1))
+        else:
+            found.add((precision.partition("x")[0], _DOT_PARTS[precision]))
+    return tuple(sorted(found))
+
+
+def _walk(kernel: Kernel) -> Iterator[tuple[DType, tuple[DType, str] | None]]:
+    """The dtype of each value, with operand dtype and precision where a ``dot`` makes it."""
+    scope = TypeScope(kernel)
+
+    def go(body: Sequence[Stmt]) -> Iterator[tuple[DType, tuple[DType, str] | None]]:
+        for s in body:
+            if isinstance(s, For | Parallel):
+                scope.enter(s)
+                yield from go(s.body)
+                scope.leave(s)
+            elif isinstance(s, Op):
+                made = scope.define(s)
+                if made is None:
+                    continue
+                operand = scope.type_of(s.a) if isinstance(s, Dot) else None
+                dot = (operand.dtype, s.precision) if isinstance(s, Dot) and operand else None
+                yield made.dtype, dot
+
+    return go(kernel.body)
