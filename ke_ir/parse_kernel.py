@@ -109,6 +109,9 @@ class KernelParser(ExprParser):
         values: dict[str, Any] = {"fn": mnemonic} if len(cls.mnemonics) > 1 else {}
         for piece in cls.pieces:
             self.piece(piece, values)
+        if "fill" in values and not hasattr(cls, "fill"):
+            self.at -= 1
+            self.fail(f"`{mnemonic}` takes no `else`", ["`]`"], "what lies outside is not written")
         if result is not None:
             values["result"] = result
         return cls(loc=self.since(first), **values)
