@@ -174,3 +174,5 @@ KEA_API void kea_permute(int32_t d, int32_t a, int64_t o0, int64_t o1, int64_t o
   const int64_t order[] = {o0, o1, o2, o3, o4, o5, o6, o7};
   if (sim().error.empty()) kea::permute(d, a, order);
 }
+
+KEA_API int64_t kea_dtype_bytes(int32_t dtype) { return size_of(static_cast<kea::DType>(dtype)); }

@@ -50,10 +50,10 @@ void multiply_plain(W* c, const W* a, const W* b, int64_t m, int64_t n, int64_t 
       for (int64_t x = 0; x < n; ++x) c[i * n + x] += a[i * k + p] * b[p * n + x];
 }
 
-float to_tf32(float v) {  // ten explicit significand bits, to nearest even
+float to_tf32(float v) {  // ten explicit significand bits, ties away from zero
   const uint32_t u = bit_cast<uint32_t>(v);
   if ((u & 0x7f800000) == 0x7f800000) return v;
-  return bit_cast<float>((u + 0xfff + (u >> 13 & 1)) & ~0x1fffu);
+  return bit_cast<float>((u + 0x1000) & ~0x1fffu);
 }
 float to_bf16(float v) { return bf16_to_f32(f32_to_bf16(v)); }
 

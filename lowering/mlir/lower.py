@@ -1,0 +1,287 @@
+"""From a KE-IR program to an MLIR module of the ``kea`` dialect, as text. Imports no MLIR.
+
+Each kernel becomes a function `@kernel.NAME` of its tensors and dims; ``@main`` takes the program's tensors, its
+temporaries and its dims, and calls them in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ke_ir.expr import Dim, evaluate_int
+from ke_ir.ir import (
+    Kernel,
+    KernelCall,
+    Module,
+    Once,
+    Param,
+    Program,
+    ProgramStmt,
+    Repeat,
+    Signature,
+    Temp,
+    View,
+    bind_call,
+    statements,
+)
+from ke_ir.ops import Accumulate
+from lowering.mlir.allocate import Plan, plan
+from lowering.mlir.body import Body
+from lowering.mlir.kernel import KernelLowering, Knobs
+from lowering.mlir.tree import memref
+
+MAX_RANK = 8
+
+
+class Unsupported(Exception):
+    """The program uses something that the accelerator cannot do; the message says what."""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """An MLIR module and what its caller needs to know.
+
+    ``tensors`` are the arguments of ``@main`` in order (inputs, outputs, temporaries), before its
+    dims in ``dims``. ``local_bytes`` is by kernel. ``read_by_scalar`` names the tensors whose
+    values decide addresses or loop bounds, so that timing needs them.
+    """
+
+    text: str
+    tensors: tuple[Param, ...]
+    temporaries: frozenset[str]
+    dims: tuple[str, ...]
+    local_bytes: Mapping[str, int]
+    read_by_scalar: frozenset[str]
+
+
+@dataclass
+class _Built:
+    kernel: Kernel
+    body: Body
+    plan: Plan
+
+
+def lower_program(
+    module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int], capacity: int
+) -> Lowered:
+    """Lower ``program`` at ``dims`` (which bind its dims) for ``capacity`` bytes of local memory.
+
+    Raises DoesNotFit, Unsupported.
+    """
+    used = dict.fromkeys(c.kernel for c in program.calls)
+    built = {}
+    for name in used:
+        kernel = module.kernels[name]
+        _check_ranks(kernel)
+        body = KernelLowering(kernel, knobs, fixed_dims(kernel)).run()
+        built[name] = _Built(kernel, body, plan(name, body.top, capacity))
+    needed = _mark_control(program, built)
+    temps = tuple(Param(n, t) for n, t in program.temps.items())
+    text = [_Main(program, built, temps, dims).text()]
+    text += ["\n".join(_function(b, knobs)) + "\n" for b in built.values()]
+    return Lowered(
+        "\n".join(text),
+        (*program.inputs, *program.outputs, *temps),
+        frozenset(program.temps),
+        tuple(d.name for d in program.dims),
+        {n: b.plan.total for n, b in built.items()},
+        frozenset(needed),
+    )
+
+
+def fixed_dims(s: Signature) -> dict[str, int]:
+    """Dims whose sizes are part of the program, not arguments of a run."""
+    out: dict[str, int] = {}
+    for d in s.dims:
+        if d.is_range:
+            continue
+        try:
+            out[d.name] = evaluate_int(d.size, out)
+        except KeyError:
+            continue
+    return out
+
+
+def _check_ranks(kernel: Kernel) -> None:
+    for p in (*kernel.inputs, *kernel.outputs):
+        if len(p.type.shape) > MAX_RANK:
+            raise Unsupported(
+                f"%{p.name} of @{kernel.name} has {len(p.type.shape)} dimensions; at most {MAX_RANK}"
+            )
+
+
+# ---- values that decide addresses or bounds -------------------------------------------------------
+
+
+def _mark_control(program: Program, built: Mapping[str, _Built]) -> set[str]:
+    """Mark tiles that decide addresses or bounds; gives the program's tensors that feed them."""
+    needed: set[str] = set()
+    while True:
+        before = len(needed)
+        for call in program.calls:
+            b = built[call.kernel]
+            params = (*b.kernel.inputs, *b.kernel.outputs)
+            names = {
+                p.name: v.tensor for p, v in zip(params, (*call.args, *call.outs), strict=True)
+            }
+            _propagate(b.body, {p for p, t in names.items() if t in needed})
+            needed |= {names[t] for t in _control_loads(b.body)}
+        if len(needed) == before:
+            return needed
+
+
+def _propagate(body: Body, needed_params: set[str]) -> None:
+    lines = list(body.top.lines())
+    work = []
+    for line in lines:
+        if line.scalar:
+            work += line.srcs
+        elif line.tensor and line.dst is None:
+            data, *indices = line.srcs
+            work += [data, *indices] if line.tensor in needed_params else indices
+        elif line.tensor:
+            work += line.srcs
+    while work:
+        tile = work.pop().base
+        if tile.control:
+            continue
+        tile.control = True
+        for line in lines:
+            if line.dst is not None and line.dst.base is tile:
+                work += line.srcs
+
+
+def _control_loads(body: Body) -> Iterator[str]:
+    for line in body.top.lines():
+        if line.dst is not None and line.dst.base.control and line.tensor:
+            yield line.tensor
+
+
+# ---- text -----------------------------------------------------------------------------------------
+
+
+def _tensor_type(p: Param) -> str:
+    return memref(p.type.dtype, ["?"] * len(p.type.shape), local=False)
+
+
+def _function(b: _Built, knobs: Knobs) -> Iterator[str]:
+    kernel, body = b.kernel, b.body
+    params = (*kernel.inputs, *kernel.outputs)
+    args = [f"%{p.name}: {_tensor_type(p)}" for p in params]
+    args += [f"{body.ssa(d.name)}: index" for d in kernel.dims]
+    yield f"func.func @kernel.{kernel.name}({', '.join(args)}) {{"
+    for line in _declarations(b, knobs):
+        yield "  " + line
+    for line in body.prologue:
+        yield "  " + line
+    yield from body.top.text()
+    yield '  "kea.end"() : () -> ()'
+    yield "  return"
+    yield "}"
+
+
+def _declarations(b: _Built, knobs: Knobs) -> Iterator[str]:
+    yield f'"kea.kernel"() {{mapping = "{knobs.mapping}"}} : () -> ()'
+    for p in (*b.kernel.inputs, *b.kernel.outputs):
+        yield f'"kea.bind"(%{p.name}) : ({_tensor_type(p)}) -> ()'
+    updates = {s.tensor: s.kind for s in statements(b.kernel.body) if isinstance(s, Accumulate)}
+    for p in b.kernel.outputs:
+        if p.name in updates:
+            kind = f'fn = "{updates[p.name]}"'
+            yield f'"kea.initialise"(%{p.name}) {{{kind}}} : ({_tensor_type(p)}) -> ()'
+    for i, x in enumerate(b.plan.buffers):
+        yield (
+            f'"kea.buffer"() {{id = {i} : i32, offset = {x.offset} : i64, bytes = {x.bytes} : i64, '
+            f"copies = {x.copies} : i32}} : () -> ()"
+        )
+    for t in b.body.tiles:
+        if t.base not in b.plan.of:
+            continue
+        if t.root is not None:
+            yield f'%{t.name} = "kea.reshape"(%{t.root.name}) : ({t.root.mlir}) -> {t.mlir}'
+            continue
+        control = "true" if t.control else "false"
+        attrs = f"buffer = {b.plan.of[t]} : i32, control = {control}"
+        yield f'%{t.name} = "kea.tile"() {{{attrs}}} : () -> {t.mlir}'
+
+
+class _Main:
+    """The text of ``@main``."""
+
+    def __init__(
+        self, program: Program, built: Mapping[str, _Built], temps: tuple[Param, ...],
+        dims: Mapping[str, int],
+    ) -> None:  # fmt: skip
+        self.program, self.built, self.dims = program, built, dims
+        self.body = Body()
+        self.params = (*program.inputs, *program.outputs, *temps)
+        self.types = {p.name: p.type for p in self.params}
+        for p in self.params:
+            self.body.fresh(p.name)
+        for d in program.dims:
+            self.body.define(d.name, f"%{self.body.fresh(d.name)}")
+
+    def text(self) -> str:
+        self._statements(self.program.body)
+        args = [f"%{p.name}: {_tensor_type(p)}" for p in self.params]
+        args += [f"{self.body.ssa(d.name)}: index" for d in self.program.dims]
+        head = f"func.func @main({', '.join(args)}) attributes {{llvm.emit_c_interface}} {{"
+        prologue = ["  " + line for line in self.body.prologue]
+        return "\n".join([head, *prologue, *self.body.top.text(), "  return", "}", ""])
+
+    def _statements(self, stmts: tuple[ProgramStmt, ...]) -> None:
+        for s in stmts:
+            if isinstance(s, KernelCall):
+                self._call(s)
+            elif isinstance(s, Repeat):
+                self._repeat(s)
+            elif isinstance(s, Once):
+                self._statements(s.body)
+            else:
+                assert isinstance(s, Temp)  # an argument of @main
+
+    def _repeat(self, s: Repeat) -> None:
+        body = self.body
+        lo, hi = body.integer(s.lo), body.integer(s.hi)
+        name = body.fresh(s.var)
+        outer = body.open(f"scf.for %{name} = {lo} to {hi} step {body.constant(1)}")
+        body.define(s.var, f"%{name}")
+        self._statements(s.body)
+        body.close(outer)
+
+    def _call(self, s: KernelCall) -> None:
+        kernel = self.built[s.kernel].kernel
+        tensors = [self._view(v) for v in (*s.args, *s.outs)]
+        sizes = bind_call(self.program, s, kernel, self.dims)
+        dims = [self._dim(d.name, s, kernel, sizes) for d in kernel.dims]
+        types = [_tensor_type(p) for p in (*kernel.inputs, *kernel.outputs)]
+        self.body.line(
+            f"func.call @kernel.{kernel.name}({', '.join([*tensors, *dims])}) : "
+            f"({', '.join([*types, *['index'] * len(dims)])}) -> ()"
+        )
+
+    def _dim(self, name: str, s: KernelCall, kernel: Kernel, sizes: Mapping[str, int]) -> str:
+        """A kernel's dim in a call: the size that stands there, as an expression if it is plain."""
+        params = zip((*kernel.inputs, *kernel.outputs), (*s.args, *s.outs), strict=True)
+        for p, v in params:
+            actual = self.types[v.tensor].shape[len(v.indices) :]
+            for e, size in zip(p.type.shape, actual, strict=True):
+                if isinstance(e, Dim) and e.name == name:
+                    return self.body.integer(size)
+        if self.dims.get(name) == sizes[name] and self.body.known(name):
+            return self.body.ssa(name)
+        return self.body.constant(sizes[name])
+
+    def _view(self, v: View) -> str:
+        if not v.indices:
+            return f"%{v.tensor}"
+        t = self.types[v.tensor]
+        at = [self.body.integer(e) for e in v.indices]
+        name = self.body.fresh(f"{v.tensor}_part")
+        whole = memref(t.dtype, ["?"] * len(t.shape), local=False)
+        part = memref(t.dtype, ["?"] * (len(t.shape) - len(at)), local=False)
+        operands = ", ".join([f"%{v.tensor}", *at])
+        types = ", ".join([whole, *["index"] * len(at)])
+        self.body.line(f'%{name} = "kea.view"({operands}) : ({types}) -> {part}')
+        return f"%{name}"
