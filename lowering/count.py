@@ -311,18 +311,14 @@ class _Walker:
         alive = math.prod(self._loops[axis.index].alive for axis in axes if axis.index)
         elements = math.prod(axis.size for axis in axes) * alive
         access.traffic += elements * tensor.dtype.bytes * times
-        spans = {
-            name: Interval(loop.low, loop.high - 1) for name, loop in self._loops.items()
-        }
+        spans = {name: Interval(loop.low, loop.high - 1) for name, loop in self._loops.items()}
         names: set[str] = set()
         for number, coordinate in enumerate(op.coords):
             reach = interval(coordinate, self._dims, spans)
             access.hull[number] = _union(access.hull[number], reach)
             names |= set(variables(coordinate))
         access.exact &= all(name in self._loops and self._loops[name].exact for name in names)
-        access.reach = math.prod(
-            self._span_length(name) for name in names if name in self._spans
-        )
+        access.reach = math.prod(self._span_length(name) for name in names if name in self._spans)
         divisions = sum(
             isinstance(node, Bin) and node.op in ("//", "%") for c in op.coords for node in walk(c)
         )

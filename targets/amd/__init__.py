@@ -1,0 +1,5 @@
+"""The AMD target."""
+
+from targets.amd.target import AmdTarget
+
+__all__ = ["AmdTarget"]

@@ -28,9 +28,7 @@ def compare(got: torch.Tensor, want: torch.Tensor) -> dict[str, Any]:
     ValueError when the shapes differ.
     """
     if tuple(got.shape) != tuple(want.shape):
-        raise ValueError(
-            f"shape {tuple(got.shape)}, but the reference has {tuple(want.shape)}"
-        )
+        raise ValueError(f"shape {tuple(got.shape)}, but the reference has {tuple(want.shape)}")
     floating = got.dtype.is_floating_point
     tolerance = _BENCHMARK_TOLERANCE.get(got.dtype) if floating else 0.0
     largest = squares = reference_squares = 0.0

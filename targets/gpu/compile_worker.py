@@ -20,6 +20,7 @@ from triton.compiler import ASTSource
 
 from targets.gpu.generated import KernelSpec, kernels_only, parse
 from targets.gpu.load import load_text
+from targets.gpu.reasons import Explained
 
 _PTXAS_SPILLS = re.compile(r"(\d+) bytes spill stores")
 _AMD_FIELD = r"^\s*(?:- )?\.%s:\s+(\d+)\s*$"
@@ -35,9 +36,24 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
     kernels = {}
     for name, spec in parse(text).kernels.items():
         options = {"enable_fp_fusion": True, **spec.options, **request["overrides"]}
-        compiled = _compile(getattr(module, name), spec, _target(arch), options)
+        try:
+            compiled = _compile(getattr(module, name), spec, _target(arch), options)
+        except Exception as error:
+            raise Explained(f"@{name}: {_reason(error)}") from error
         kernels[name] = _describe(compiled, arch)
     return {"kernels": kernels, "triton": triton.__version__}
+
+
+def _reason(error: BaseException) -> str:
+    """The line that says what is wrong: the assembler's verdict, or the end of Triton's message.
+
+    Triton puts the place in the source first and the reason last; ptxas follows a header.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    assembler = [line for line in lines if re.match(r"ptxas (fatal|error)|.*: error:", line)]
+    return (assembler or lines[-1:] or [type(error).__name__])[0]
 
 
 def _target(arch: str) -> GPUTarget:

@@ -18,9 +18,9 @@ from targets.gpu.compare import compare
 from targets.gpu.generated import parse
 from targets.gpu.launch import run_checked
 from targets.gpu.load import load_file, load_text
+from targets.gpu.reasons import one_line
 from targets.gpu.stopwatch import time_interleaved
 from targets.gpu.tensors import read_tensor, torch_dtype, write_tensor
-from targets.gpu.worker import one_line
 
 Tensors = dict[str, torch.Tensor]
 
@@ -51,9 +51,7 @@ def describe_device() -> dict[str, Any]:
     width = getattr(properties, "memory_bus_width", 0)  # bits
     hip = torch.version.hip
     arch = (
-        properties.gcnArchName.split(":")[0]
-        if hip
-        else f"sm_{properties.major}{properties.minor}"
+        properties.gcnArchName.split(":")[0] if hip else f"sm_{properties.major}{properties.minor}"
     )
     return {
         "name": properties.name,
@@ -152,8 +150,7 @@ def _numbers(
         raise ValueError(f"reference returned {len(expected)} outputs, expected {len(names)}")
     return {
         "numbers": {
-            name: compare(results[name], want)
-            for name, want in zip(names, expected, strict=True)
+            name: compare(results[name], want) for name, want in zip(names, expected, strict=True)
         },
         "baseline_numbers": {
             name: compare(rival, want)

@@ -13,9 +13,7 @@ _FIXES = {
 }
 
 
-def as_target_error(
-    failure: WorkerFailed, error: type[TargetError], doing: str
-) -> TargetError:
+def as_target_error(failure: WorkerFailed, error: type[TargetError], doing: str) -> TargetError:
     """The error for a failure, with the worker's log kept on it as a note (not in its message)."""
     if failure.cause == "missing":
         result: TargetError = missing_module(failure.module)

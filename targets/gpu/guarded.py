@@ -46,9 +46,7 @@ def guarded_copy(tensor: torch.Tensor, device: str) -> Guarded:
     return guarded
 
 
-def guarded_output(
-    dtype: torch.dtype, shape: tuple[int, ...], device: str, number: int
-) -> Guarded:
+def guarded_output(dtype: torch.dtype, shape: tuple[int, ...], device: str, number: int) -> Guarded:
     """An output filled with poison: NaN for floats, else the byte pattern of this number (0, 1)."""
     elements = 1
     for size in shape:

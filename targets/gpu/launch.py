@@ -54,9 +54,7 @@ def _run_once(
     number: int,
 ) -> dict[str, Guarded]:
     given = {name: guarded_copy(tensor, device) for name, tensor in inputs.items()}
-    filled = {
-        name: guarded_output(dtype, shape, device, number) for name, dtype, shape in outputs
-    }
+    filled = {name: guarded_output(dtype, shape, device, number) for name, dtype, shape in outputs}
     launcher(
         *(copy.tensor for copy in given.values()),
         out=tuple(output.tensor for output in filled.values()),
@@ -77,7 +75,7 @@ def _run_once(
 def _same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
     flat = (side.contiguous().reshape(-1).view(torch.uint8) for side in (left, right))
     one, other = flat
-    return torch.equal(one, other.to(one.device))
+    return bool(torch.equal(one, other.to(one.device)))
 
 
 def _first(mask: torch.Tensor) -> tuple[int, ...]:

@@ -72,9 +72,7 @@ def launch_time(work: KernelWork, hardware: HardwareSpec) -> LaunchTime:
         body = max(matrix, vector, local, memory, latency)
     else:
         body = matrix + vector + local + max(memory, latency)
-    return LaunchTime(
-        matrix, vector, local, dram, cache, latency, body + hardware.launch_seconds
-    )
+    return LaunchTime(matrix, vector, local, dram, cache, latency, body + hardware.launch_seconds)
 
 
 def estimate(work: Work, hardware: HardwareSpec) -> Timing:
@@ -89,9 +87,7 @@ def estimate(work: Work, hardware: HardwareSpec) -> Timing:
     detail["roofline_seconds"] = floor
     if work.assumptions:
         detail["assumptions"] = "; ".join(work.assumptions)
-    return Timing(
-        Kind.ESTIMATED, max(total, floor), f"analytic model of {hardware.name}", detail
-    )
+    return Timing(Kind.ESTIMATED, max(total, floor), f"analytic model of {hardware.name}", detail)
 
 
 def roofline_seconds(work: Work, hardware: HardwareSpec) -> float:
@@ -127,9 +123,7 @@ def _format_seconds(name: str, flops: float, hardware: HardwareSpec) -> float:
 
 def _vector_seconds(work: KernelWork, hardware: HardwareSpec) -> float:
     """Peaks count a fused multiply-add as two operations, instructions count once."""
-    plain = sum(
-        2 * count / hardware.vector_flops[name] for name, count in work.vector_ops.items()
-    )
+    plain = sum(2 * count / hardware.vector_flops[name] for name, count in work.vector_ops.items())
     special = 2 * work.special_ops / (hardware.vector_flops["f32"] * _SPECIAL_PER_VECTOR_OP)
     return plain + special
 

@@ -53,9 +53,7 @@ class GpuSpec(ABC):
         """Each limit that is broken, with both figures. The compiler does not check these."""
         found = []
         if usage.shared_bytes > self.shared_per_group:
-            found.append(
-                f"{self.shared_name} {usage.shared_bytes} B of {self.shared_per_group} B"
-            )
+            found.append(f"{self.shared_name} {usage.shared_bytes} B of {self.shared_per_group} B")
         if usage.threads > self.max_threads_per_group:
             found.append(f"threads {usage.threads} of {self.max_threads_per_group}")
         return found

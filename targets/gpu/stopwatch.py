@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from targets.gpu.worker import one_line
+from targets.gpu.reasons import one_line
 
 Function = Callable[..., Any]
 
@@ -51,9 +51,7 @@ def time_interleaved(
     for number in range(rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            events[name].append(
-                _queued(ready[name], sets[number % len(sets)], flush, covers)
-            )
+            events[name].append(_queued(ready[name], sets[number % len(sets)], flush, covers))
         torch.cuda.synchronize()
     return {
         name: _figures([start.elapsed_time(end) / 1e3 for start, end in pairs], launches[name])
@@ -140,7 +138,7 @@ def _one(
 
 
 def _event() -> torch.cuda.Event:
-    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    return torch.cuda.Event(enable_timing=True)
 
 
 def _figures(seconds: Sequence[float], launch_seconds: float) -> dict[str, float]:

@@ -15,6 +15,8 @@ import sys
 import traceback
 from typing import Any, TextIO
 
+from targets.gpu.reasons import is_memory, one_line
+
 _MODULES = {
     "compile": "targets.gpu.compile_worker",
     "interpret": "targets.gpu.interpret_worker",
@@ -43,23 +45,10 @@ def _answer(kind: str, request: dict[str, Any], replies: TextIO) -> None:
         reply = {"failed": str(error), "cause": "missing", "module": error.name or ""}
     except Exception as error:
         traceback.print_exc()
-        reply = {"failed": one_line(error), "cause": "memory" if _is_memory(error) else "error"}
+        reply = {"failed": one_line(error), "cause": "memory" if is_memory(error) else "error"}
     sys.stderr.flush()
     replies.write(json.dumps(reply) + "\n")
     replies.flush()
-
-
-def one_line(error: BaseException) -> str:
-    """The message that says most: the innermost cause's first line, with its type."""
-    while error.__cause__ is not None and not getattr(error, "final", False):
-        error = error.__cause__
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _is_memory(error: BaseException) -> bool:
-    text = str(error)
-    return "out of memory" in text or "can't allocate memory" in text or "MemoryError" in text
 
 
 if __name__ == "__main__":

@@ -37,9 +37,7 @@ class WorkerFailed(Exception):
     ``module`` names the missing Python module when ``cause`` is ``missing``.
     """
 
-    def __init__(
-        self, reason: str, cause: FailureCause, log: str = "", module: str = ""
-    ) -> None:
+    def __init__(self, reason: str, cause: FailureCause, log: str = "", module: str = "") -> None:
         super().__init__(reason)
         self.reason, self.cause, self.log, self.module = reason, cause, log, module
 
