@@ -32,8 +32,24 @@ class Executable:
     jit_seconds: float
 
 
+_KEPT = 8
+_built: dict[str, Executable] = {}
+
+
 def build(lowered: Lowered) -> Executable:
-    """Parse, verify, lower and compile. Raises MlirError, ShapeError, SimulatorMissing."""
+    """Parse, verify, lower and compile; the last few results are kept by their text.
+
+    Raises MlirError, ShapeError, SimulatorMissing.
+    """
+    if lowered.text not in _built:
+        exe = _build(lowered)
+        while len(_built) >= _KEPT:
+            _built.pop(next(iter(_built)))
+        _built[lowered.text] = exe
+    return _built[lowered.text]
+
+
+def _build(lowered: Lowered) -> Executable:
     from lowering.mlir import adapter, checks, runtime_calls
 
     started = time.perf_counter()

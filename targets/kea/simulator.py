@@ -72,7 +72,7 @@ def code(table: str, name: str) -> int:
 def reset(config: Mapping[str, float], functional: bool, warm: bool = False) -> None:
     """Start over. ``functional`` works on data; otherwise only control values are computed.
 
-    ``warm``: the arguments lie in SRAM already, as far as they fit.
+    ``warm``: the arguments lie in SRAM already, as far as they fit, and results stay there.
     """
     lib = library()
     for name, value in config.items():

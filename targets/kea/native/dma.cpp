@@ -254,7 +254,7 @@ void access(Access kind, int tile, int tensor, double fill, int64_t fill_int) {
   if (load) return m.end_load(now, t.buffer, index, n, runs.cycles(), runs.traffic);
   const double passes = kind == Access::Store ? 1 : 2;  // an accumulation reads and writes back
   m.end_store(now, t.buffer, index, n, runs.cycles() * passes, runs.traffic.bytes * passes,
-              g.storage->temporary);
+              g.storage->temporary || s.warm);
 }
 
 void initialise(int tensor, Access kind) {
@@ -264,7 +264,7 @@ void initialise(int tensor, Access kind) {
   for (int i = 0; i < g.rank; ++i) elements *= g.dims[i];
   const int bytes = size_of(g.dtype);
   Machine& m = s.machine;
-  m.now = m.memory.write(m.now, static_cast<double>(elements * bytes), false);
+  m.now = m.memory.write(m.now, static_cast<double>(elements * bytes), m.config.sram_rate, false);
   if (!s.functional || !g.storage->has_data) return;
   const bool real = is_float(g.dtype);
   const double inf = std::numeric_limits<double>::infinity();

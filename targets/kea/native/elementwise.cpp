@@ -268,7 +268,9 @@ void copy(int dst, int a) {
 void fill(int dst, double f, int64_t i) {
   Sim& s = sim();
   const Tile& d = s.tiles[dst];
-  account(kVector, vector_cycles(d, size_of(d.dtype)), dst, {});
+  // The reduction engine initialises its accumulators as fast as local memory takes them.
+  const Config& c = s.machine.config;
+  account(kRe, c.re_start + std::ceil(d.elements() * size_of(d.dtype) / c.local_rate), dst, {});
   if (!s.computes(d)) return;
   with_wide(d.dtype, [&](auto w) {
     using W = decltype(w);

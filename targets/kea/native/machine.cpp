@@ -8,7 +8,7 @@ namespace kea {
 double* config_field(Config& c, const std::string& name) {
 #define FIELD(f) {#f, &Config::f}
   static const std::unordered_map<std::string, double Config::*> fields = {
-      FIELD(pes), FIELD(local_bytes), FIELD(lpddr_rate), FIELD(sram_rate), FIELD(port_rate),
+      FIELD(pes), FIELD(local_bytes), FIELD(lpddr_rate), FIELD(sram_rate), FIELD(port_rate), FIELD(local_rate),
       FIELD(lpddr_latency), FIELD(sram_latency), FIELD(sram_bytes), FIELD(block_bytes),
       FIELD(granule_bytes), FIELD(segment_cycles), FIELD(dma_depth), FIELD(queue_depth),
       FIELD(issue_cycles), FIELD(loop_cycles), FIELD(sync_cycles), FIELD(scalar_cycles),
@@ -39,12 +39,11 @@ size_t Calendar::first_free(size_t w) {
   return root;
 }
 
-double Calendar::reserve(double t, double bytes) {
+double Calendar::reserve(double t, double bytes, double rate) {
   if (bytes <= 0) return t;
+  rate = std::min(rate, capacity_ / kWindow);
   size_t w = static_cast<size_t>(t / kWindow);
   double done = t;
-  // What is left of the first window is all that a request made inside it can use.
-  double room_by_time = capacity_ * (1 - (t / kWindow - static_cast<double>(w)));
   for (;;) {
     w = first_free(w);
     if (w >= used_.size()) {
@@ -53,16 +52,16 @@ double Calendar::reserve(double t, double bytes) {
       skip_.resize(used_.size());
       for (size_t i = old; i < skip_.size(); ++i) skip_[i] = static_cast<uint32_t>(i);
     }
-    const double room = capacity_ - used_[w];
-    const double take = std::min({room, bytes, room_by_time});
+    const double begin = std::max(done, static_cast<double>(w) * kWindow);
+    const double end = static_cast<double>(w + 1) * kWindow;
+    const double take = std::min({capacity_ - used_[w], bytes, (end - begin) * rate});
     used_[w] += static_cast<float>(take);
     bytes -= take;
-    const double begin = std::max(t, static_cast<double>(w) * kWindow);
-    done = std::max(done, std::min(begin + take / capacity_ * kWindow, (w + 1) * kWindow));
+    done = std::min(begin + take / rate, end);
     if (capacity_ - used_[w] < 1e-3 * capacity_) skip_[w] = static_cast<uint32_t>(w + 1);
     if (bytes <= 1e-6) break;
+    done = end;
     ++w;
-    room_by_time = capacity_;
   }
   end_ = std::max(end_, done);
   return done;
@@ -93,7 +92,7 @@ void Memory::insert(Blocks& b, uint32_t i, bool write, double now) {
     Resident& old = ring_[at];
     old.owner->slot[old.index] = 0;
     if (old.dirty) {
-      lpddr_.reserve(now, c_->block_bytes);
+      lpddr_.reserve(now, c_->block_bytes, c_->lpddr_rate);
       lpddr_bytes += c_->block_bytes;
     }
   }
@@ -121,10 +120,10 @@ void Memory::touch(Blocks& b, int64_t offset, int64_t bytes, bool write, Traffic
 }
 
 double Memory::read(double now, const Traffic& t, double port_done) {
-  double done = std::max(port_done, sram_.reserve(now, t.bytes)) + c_->sram_latency;
+  double done = std::max(port_done, sram_.reserve(now, t.bytes, c_->port_rate)) + c_->sram_latency;
   sram_bytes += t.bytes;
   if (t.missed > 0) {
-    done = std::max(done, lpddr_.reserve(now, t.missed) + c_->lpddr_latency);
+    done = std::max(done, lpddr_.reserve(now, t.missed, c_->port_rate) + c_->lpddr_latency);
     lpddr_bytes += t.missed;
   }
   for (const auto& [blocks, i] : fresh_) blocks->ready[i] = static_cast<float>(done);
@@ -132,13 +131,13 @@ double Memory::read(double now, const Traffic& t, double port_done) {
   return std::max(done, t.hit_ready);  // a block that another PE is fetching arrives with that fetch
 }
 
-double Memory::write(double now, double bytes, bool to_lpddr) {
+double Memory::write(double now, double bytes, double rate, bool to_lpddr) {
   sram_bytes += bytes;
   if (to_lpddr) {  // results go on to LPDDR in the background; nobody waits but the program's end
-    lpddr_.reserve(now, bytes);
+    lpddr_.reserve(now, bytes, rate);
     lpddr_bytes += bytes;
   }
-  return sram_.reserve(now, bytes) + c_->sram_latency;
+  return sram_.reserve(now, bytes, rate) + c_->sram_latency;
 }
 
 void Memory::warm(Blocks& b) {
@@ -269,7 +268,7 @@ double Machine::begin_store(int src, const int* index, int n) {
 
 void Machine::end_store(double t, int src, const int* index, int n, double cycles, double bytes,
                         bool keep) {
-  const double done = std::max(t + cycles, memory.write(t, bytes, !keep));
+  const double done = std::max(t + cycles, memory.write(t, bytes, config.port_rate, !keep));
   landed(1, done);
   finish(kDmaOut, t, cycles, done, -1, index, n);
   times(src).read = std::max(times(src).read, done);

@@ -12,7 +12,7 @@ enum Engine { kDmaIn, kDmaOut, kDpe, kRe, kSe, kVector, kMlu, kEngines };
 
 struct Config {
   double pes = 64, local_bytes = 384 << 10;
-  double lpddr_rate = 151.7, sram_rate = 2000, port_rate = 64;
+  double lpddr_rate = 151.7, sram_rate = 2000, port_rate = 64, local_rate = 741;
   double lpddr_latency = 400, sram_latency = 120;
   double sram_bytes = 256 << 20, block_bytes = 512, granule_bytes = 64, segment_cycles = 1;
   double dma_depth = 16, queue_depth = 8;
@@ -30,7 +30,8 @@ double* config_field(Config& c, const std::string& name);
 class Calendar {
  public:
   void reset(double bytes_per_cycle);
-  double reserve(double t, double bytes);  // the time at which the last byte has passed
+  // The time at which the last of `bytes` has passed, when they come no faster than `rate`.
+  double reserve(double t, double bytes, double rate);
   double end() const { return end_; }
 
  private:
@@ -57,7 +58,7 @@ class Memory {
   // Touches `bytes` at `offset` of a tensor; adds to `t` what must come from LPDDR.
   void touch(Blocks& b, int64_t offset, int64_t bytes, bool write, Traffic& t, double now);
   double read(double now, const Traffic& t, double port_done);
-  double write(double now, double bytes, bool to_lpddr);
+  double write(double now, double bytes, double rate, bool to_lpddr);
   void warm(Blocks& b);
   double end() const;
   double lpddr_bytes = 0, sram_bytes = 0;
