@@ -311,7 +311,11 @@ class _Walker:
         alive = math.prod(self._loops[axis.index].alive for axis in axes if axis.index)
         elements = math.prod(axis.size for axis in axes) * alive
         access.traffic += elements * tensor.dtype.bytes * times
-        spans = {name: Interval(loop.low, loop.high - 1) for name, loop in self._loops.items()}
+        spans = {
+            name: Interval(loop.low, loop.high - 1)
+            for name, loop in self._loops.items()
+            if loop.exact
+        }
         names: set[str] = set()
         for number, coordinate in enumerate(op.coords):
             reach = interval(coordinate, self._dims, spans)

@@ -1,5 +1,1 @@
 """The AMD target."""
-
-from targets.amd.target import AmdTarget
-
-__all__ = ["AmdTarget"]

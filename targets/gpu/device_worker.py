@@ -24,6 +24,8 @@ from targets.gpu.tensors import read_tensor, torch_dtype, write_tensor
 
 Tensors = dict[str, torch.Tensor]
 
+DEVICE = "cuda"
+
 
 def serve(request: dict[str, Any]) -> dict[str, Any]:
     """Run the launcher on each case; with ``measure`` also check against float64 and time it.
@@ -35,8 +37,8 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
     launcher = getattr(module, parse(request["text"]).program)
     reply: dict[str, Any] = {"device": describe_device(), "outputs": []}
     for number, case in enumerate(request["cases"]):
-        inputs = {entry["name"]: read_tensor(entry).to("cuda") for entry in case["inputs"]}
-        results = run_checked(launcher, inputs, _wanted(case), "cuda")
+        inputs = {entry["name"]: read_tensor(entry).to(DEVICE) for entry in case["inputs"]}
+        results = run_checked(launcher, inputs, _wanted(case), DEVICE)
         if request["return_outputs"]:
             reply["outputs"].append(_written(request["folder"], number, case, results))
         if request["measure"]:

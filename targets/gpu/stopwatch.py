@@ -29,7 +29,7 @@ def time_interleaved(
     flush_bytes: int,
     seconds: float,
 ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
-    """Time each function on ``inputs``; ``seconds`` is about how long all of it may take.
+    """Time each function on ``inputs`` (on the device); all of it takes about ``seconds``.
 
     Every round calls each function once, in an order that turns with the rounds, on the next set
     of inputs, after writing ``flush_bytes`` (more than the cache). Returns (figures by name,
@@ -37,7 +37,7 @@ def time_interleaved(
     ``repeats``, ``host_launch_seconds`` (median time the host took to launch).
     """
     sets = _input_sets(inputs)
-    flush = torch.empty(flush_bytes // 4, dtype=torch.int32, device="cuda")
+    flush = torch.empty(flush_bytes // 4, dtype=torch.int32, device=inputs[0].device)
     launches, failures = _warm_up(functions, sets)
     ready = {name: function for name, function in functions.items() if name not in failures}
     if not ready:

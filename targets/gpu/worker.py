@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import resource
+import signal
 import sys
 import traceback
 from typing import Any, TextIO
@@ -32,7 +33,11 @@ def main(kind: str, memory_bytes: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:
-        _answer(kind, json.loads(line), replies)
+        message = json.loads(line)
+        # SIGALRM's default action ends the process even where Python code never runs again.
+        signal.alarm(message["end_after"])
+        _answer(kind, message["request"], replies)
+        signal.alarm(0)
 
 
 def _answer(kind: str, request: dict[str, Any], replies: TextIO) -> None:

@@ -26,8 +26,12 @@ from typing import Any, Literal
 WorkerKind = Literal["compile", "interpret", "device"]
 FailureCause = Literal["error", "timeout", "memory", "crash", "missing"]
 
+_PASSING = frozenset({"PYTEST_CURRENT_TEST", "_"})
+"""Variables that change from call to call and mean nothing to a worker."""
 _ROOT = Path(__file__).resolve().parents[2]
 _LOG_LIMIT = 20_000
+_GRACE_SECONDS = 5
+_MOST_IDLE = 4
 GIB = 1 << 30
 
 
@@ -82,7 +86,9 @@ class _Worker:
         self.log.truncate()
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            # The worker also ends itself, a little later, should this process be gone by then.
+            message = {"request": request, "end_after": int(seconds) + _GRACE_SECONDS}
+            self.process.stdin.write(json.dumps(message).encode() + b"\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             raise self._died() from None
@@ -156,6 +162,10 @@ def call(kind: WorkerKind, request: Mapping[str, Any], limits: Limits) -> dict[s
         raise
     with _lock:
         _idle.append(worker)
+        surplus = _idle[:-_MOST_IDLE]
+        del _idle[:-_MOST_IDLE]
+    for other in surplus:
+        other.stop()
     return reply
 
 
@@ -183,7 +193,7 @@ def _take(kind: WorkerKind, memory_bytes: int) -> _Worker:
 
 def _environment(kind: WorkerKind) -> dict[str, str]:
     """Ours first on the path, so that a user's folder of the same name cannot shadow it."""
-    environment = dict(os.environ)
+    environment = {name: text for name, text in os.environ.items() if name not in _PASSING}
     inherited = environment.get("PYTHONPATH", "")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(_ROOT), inherited]))
     environment.pop("TRITON_INTERPRET", None)

@@ -1,5 +1,1 @@
 """The NVIDIA target."""
-
-from targets.nvidia.target import NvidiaTarget
-
-__all__ = ["NvidiaTarget"]

@@ -54,14 +54,14 @@ _H100 = HardwareSpec(
         {"f16": 133.8e12, "bf16": 133.8e12, "f32": 66.9e12, "f64": 33.5e12, "i32": 16.7e12}
     ),
     dram_bytes_per_s=3.35e12,
-    cache_bytes_per_s=5.5e12,
+    cache_bytes_per_s=5120 * 1.83e9,
     cache_bytes=50 << 20,
     local_bytes=228 * KIB,
     register_bytes=256 * KIB,
     launch_seconds=2.5e-6,
     sources=(
         "NVIDIA H100 Tensor Core GPU Architecture whitepaper (SXM5)",
-        "L2 bandwidth 5.5 TB/s: measured on the PCIe card, Chips and Cheese, July 2023",
+        "L2 bandwidth: assumed, 5120 bytes a clock as on the A100",
         _LIMITS,
         _LAUNCH,
     ),
@@ -86,14 +86,14 @@ _B200 = HardwareSpec(
         {"f16": 150e12, "bf16": 150e12, "f32": 75e12, "f64": 37e12, "i32": 37.5e12}
     ),
     dram_bytes_per_s=8e12,
-    cache_bytes_per_s=11e12,
+    cache_bytes_per_s=2 * 5120 * 1.965e9,
     cache_bytes=126 << 20,
     local_bytes=228 * KIB,
     register_bytes=256 * KIB,
     launch_seconds=2.5e-6,
     sources=(
         "NVIDIA HGX B200 datasheet, an eighth of the eight-GPU figures",
-        "L2 bandwidth 11 TB/s: assumed, twice the H100 figure for two dies",
+        "L2 bandwidth: assumed, 5120 bytes a clock for each of two dies",
         _LIMITS,
         _LAUNCH,
     ),

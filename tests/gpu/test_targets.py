@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from targets.amd import AmdTarget
+from targets.amd.target import AmdTarget
 from targets.base import Kind, Presence, Target, UnknownArch
 from targets.gpu import probe
 from targets.gpu.target import GpuTarget
-from targets.nvidia import NvidiaTarget
+from targets.nvidia.target import NvidiaTarget
 
 BOTH = [NvidiaTarget, AmdTarget]
 
@@ -69,7 +69,7 @@ def test_missing_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_availability_imports_no_toolchain() -> None:
     script = (
-        "import sys; from targets.amd import AmdTarget; from targets.nvidia import NvidiaTarget\n"
+        "import sys; from targets.amd.target import AmdTarget; from targets.nvidia.target import NvidiaTarget\n"
         "for cls in (AmdTarget, NvidiaTarget):\n"
         "    for arch in cls.archs(): cls(arch).availability()\n"
         "print([m for m in ('torch', 'triton', 'mlir', 'numpy') if m in sys.modules])"

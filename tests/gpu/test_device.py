@@ -1,0 +1,130 @@
+"""The device worker's logic, rehearsed on the CPU, and what the caller makes of its reply."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lowering.work import Work
+from targets.base import Kind, RunFailed
+from targets.gpu import device
+from targets.gpu.generated import parse
+from targets.gpu.workers import Limits
+from targets.nvidia.specs import SPECS
+
+Text = Callable[[str], str]
+ROOT = Path(__file__).parents[2]
+H100 = SPECS["sm_90"].hardware
+BASELINE = "def baseline(x, y):\n    return (x.double() + y.double()).float() + {error}\n"
+
+
+@pytest.fixture
+def rehearse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Sends requests for the device worker to the rehearsal."""
+
+    def call(kind: str, request: dict[str, Any], limits: Limits) -> dict[str, Any]:
+        assert kind == "device" and limits.memory_bytes == 0
+        path = tmp_path / "request.json"
+        path.write_text(json.dumps({**request, "flush_bytes": 1 << 16, "seconds": 0.01}))
+        done = subprocess.run(
+            [sys.executable, str(Path(__file__).with_name("rehearsal.py")), str(path)],
+            env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        reply: dict[str, Any] = json.loads(done.stdout)
+        return reply
+
+    monkeypatch.setattr(device, "call", call)
+
+
+def inputs() -> dict[str, np.ndarray[Any, Any]]:
+    random = np.random.default_rng(0)
+    return {name: random.standard_normal(1000, dtype=np.float32) for name in "xy"}
+
+
+@pytest.mark.usefixtures("rehearse")
+def test_measurement_is_complete(text: Text, tmp_path: Path) -> None:
+    baseline = tmp_path / "add.py"
+    baseline.write_text(BASELINE.format(error=0.5))
+    outputs = parse(text("add")).outputs
+    work = Work((), input_bytes=8000.0, output_bytes=4000.0)
+    found = device.measure(text("add"), inputs(), outputs, work, H100, baseline)
+    assert found.timing.kind is Kind.MEASURED and found.timing.on == "rehearsal (sm_90)"
+    detail = found.timing.detail
+    assert detail["fastest_seconds"] <= found.timing.seconds
+    assert detail["p10_seconds"] <= found.timing.seconds <= detail["p90_seconds"]
+    assert detail["repeats"] >= 20
+    assert found.baselines.keys() == {"eager"}
+    assert found.failures == {"torch.compile": "RuntimeError: no compiler"}
+    ours, theirs = found.numbers["z"], found.baseline_numbers["z"]
+    assert ours.allclose and ours.relative_error < 1e-7 and ours.elements == 1000
+    assert theirs.allclose is False
+    assert theirs.max_abs_error == pytest.approx(0.5, rel=1e-5)
+    assert not found.fault
+
+
+@pytest.mark.usefixtures("rehearse")
+def test_faster_than_the_roofline_is_a_fault(text: Text) -> None:
+    outputs = parse(text("add")).outputs
+    work = Work((), input_bytes=1e15, output_bytes=0.0)
+    found = device.measure(text("add"), inputs(), outputs, work, H100)
+    assert "below the roofline" in found.fault
+
+
+@pytest.mark.usefixtures("rehearse")
+def test_outputs_come_back(text: Text) -> None:
+    given = inputs()
+    outputs, on = device.run_on_device(text("add"), [(given, parse(text("add")).outputs)])
+    np.testing.assert_array_equal(outputs[0]["z"], given["x"] + given["y"])
+    assert on == "rehearsal (sm_90)"
+
+
+def test_a_faster_member_of_the_architecture_raises_the_roofline() -> None:
+    device_found = {"dram_bytes_per_s": 4.8e12, "units": 132}
+    assert device._as_found(H100, device_found).dram_bytes_per_s == 4.8e12
+    slower = {"dram_bytes_per_s": 2e12, "units": 114}
+    assert device._as_found(H100, slower) == replace(H100, matrix_flops=dict(H100.matrix_flops))
+
+
+def test_no_gpu_is_a_reason(text: Text) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(RunFailed, match="running on the GPU failed"):
+        device.run_on_device(text("add"), [(inputs(), parse(text("add")).outputs)])
+
+
+@pytest.mark.parametrize(
+    ("got", "want", "expected"),
+    [
+        ([1.0, 2.0], [1.0, 2.0], {"allclose": True, "max_abs_error": 0.0, "not_finite": 0}),
+        ([1.0, 2.1], [1.0, 2.0], {"allclose": False, "not_finite": 0}),
+        ([1.0, float("nan")], [1.0, 2.0], {"allclose": False, "not_finite": 1}),
+        ([float("inf"), 1.0], [float("inf"), 1.0], {"allclose": True, "not_finite": 0}),
+        ([float("inf"), 1.0], [float("-inf"), 1.0], {"allclose": False, "not_finite": 1}),
+        ([float("nan")], [float("nan")], {"allclose": True, "not_finite": 0}),
+    ],
+)
+def test_comparison(got: list[float], want: list[float], expected: dict[str, Any]) -> None:
+    import torch
+
+    from targets.gpu.compare import compare
+
+    result = compare(torch.tensor(got), torch.tensor(want, dtype=torch.float64))
+    for key, value in expected.items():
+        assert result[key] == value, key
+    with pytest.raises(ValueError, match="shape"):
+        compare(torch.tensor(got), torch.zeros(7))
