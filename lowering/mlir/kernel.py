@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ke_ir.expr import Expr, evaluate_int
 from ke_ir.ir import For, Kernel, LoopVar, Parallel, Yield
 from ke_ir.ops import (
     Accumulate,
@@ -30,7 +31,7 @@ from ke_ir.scope import TypeScope
 from ke_ir.types import DType, TileType
 from lowering.mlir.body import Body
 from lowering.mlir.coords import Access, Coordinates
-from lowering.mlir.reuse import last_uses, names_used, writes_in_place
+from lowering.mlir.reuse import in_place_chain, last_uses, names_used
 from lowering.mlir.tree import Block, Tile, memref, number
 
 
@@ -50,7 +51,7 @@ class KernelLowering:
     """Builds the body of one kernel's function. Use once: ``KernelLowering(k, ...).run()``."""
 
     def __init__(self, kernel: Kernel, knobs: Knobs, fixed: Mapping[str, int]) -> None:
-        self.kernel, self.knobs = kernel, knobs
+        self.kernel, self.knobs, self.fixed = kernel, knobs, fixed
         self.scope = TypeScope(kernel)
         self.body = Body()
         self.values: dict[str, Tile] = {}
@@ -188,11 +189,10 @@ class KernelLowering:
         if not isinstance(end, Yield):
             return []
         return [
-            (value, carried[i])
+            (name, carried[i])
             for i, value in enumerate(end.values)
-            if isinstance(value, str)
-            and end.values.count(value) == 1
-            and writes_in_place(s.body, value, names[i])
+            if isinstance(value, str) and end.values.count(value) == 1
+            for name in in_place_chain(s.body, value, names[i])
         ]
 
     def _yield(self, s: For, carried: Sequence[Tile]) -> None:
@@ -279,8 +279,15 @@ class KernelLowering:
         self._elementwise(s, "broadcast", [s.x], "")
 
     def _full(self, s: Full) -> None:
-        attrs = f"value = {number(s.value, s.type.dtype)}"
-        self.body.op("fill", [self._result(s)], attrs=attrs)
+        value = s.value
+        if isinstance(value, Expr):
+            try:
+                value = evaluate_int(value, self.fixed)
+            except KeyError:  # a dim that is an argument of the run
+                start = [self.body.integer(value)]
+                self.body.op("iota", [self._result(s)], start, "step = 0 : i64")
+                return
+        self.body.op("fill", [self._result(s)], attrs=f"value = {number(value, s.type.dtype)}")
 
     def _iota(self, s: Iota) -> None:
         start = [self.body.ssa(s.index)]

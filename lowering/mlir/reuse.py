@@ -41,7 +41,23 @@ def last_uses(body: Sequence[Stmt]) -> dict[str, int]:
     return last
 
 
-def writes_in_place(body: Sequence[Stmt], value: str, carry: str) -> bool:
+def in_place_chain(body: Sequence[Stmt], value: str, carry: str) -> list[str]:
+    """Values of a block that may be computed into the tile of ``carry``, which yields ``value``.
+
+    That is ``value`` itself and, where it is a product, the accumulator that it adds to.
+    """
+    if not _writes_in_place(body, value, carry):
+        return []
+    at = {s.result: i for i, s in enumerate(body) if isinstance(s, Op) and s.result}
+    product = body[at[value]]
+    if not isinstance(product, Dot) or not isinstance(product.acc, str) or product.acc not in at:
+        return [value]
+    alone = last_uses(body).get(product.acc) == at[value]
+    alone = alone and product.acc not in (product.a, product.b)
+    return [value, *(in_place_chain(body, product.acc, carry) if alone else ())]
+
+
+def _writes_in_place(body: Sequence[Stmt], value: str, carry: str) -> bool:
     """True if ``value``, yielded for ``carry``, may be computed into the carried tile.
 
     Its op must be a statement of this block, and nothing may read the carried value after it.

@@ -15,8 +15,8 @@ using Index = std::array<int64_t, kMaxRank>;
 // Collects the bytes that an access touches as runs of memory, and what they cost.
 class Runs {
  public:
-  Runs(const Tensor& t, bool write, double now)
-      : tensor_(t), write_(write), now_(now),
+  Runs(const Tensor& t, Touch kind, double now)
+      : tensor_(t), kind_(kind), now_(now),
         granule_(static_cast<int64_t>(sim().machine.config.granule_bytes)) {}
   void add(int64_t byte, int64_t n) {
     if (byte >= end_ && byte - end_ < granule_ && end_ > begin_) {
@@ -33,7 +33,7 @@ class Runs {
     const int64_t lines = (first + (end_ - begin_) - 1) / granule_ - first / granule_ + 1;
     traffic.bytes += static_cast<double>(lines * granule_);
     ++count;
-    sim().machine.memory.touch(tensor_.storage->blocks, first, end_ - begin_, write_, traffic, now_);
+    sim().machine.memory.touch(tensor_.storage->blocks, first, end_ - begin_, kind_, traffic, now_);
     end_ = begin_ = 0;
   }
   double cycles() const {
@@ -45,7 +45,7 @@ class Runs {
 
  private:
   const Tensor& tensor_;
-  bool write_;
+  Touch kind_;
   double now_;
   int64_t granule_, begin_ = 0, end_ = 0;
 };
@@ -247,14 +247,14 @@ void access(Access kind, int tile, int tensor, double fill, int64_t fill_int) {
   if (load && t.control && !work) return s.fail("values that decide addresses were not supplied");
   const double now = load ? m.begin_load(t.buffer, index, n) : m.begin_store(t.buffer, index, n);
   const Plan plan(t, g);
-  Runs runs(g, !load, now);
+  const bool keep = g.storage->temporary || s.warm;
+  Runs runs(g, load ? Touch::Read : keep ? Touch::Keep : Touch::Write, now);
   char pad[8] = {};
   encode(t.dtype, fill, fill_int, pad);
   transfer(kind, plan, static_cast<char*>(s.data(t)), reinterpret_cast<char*>(g.address), pad, runs, work);
   if (load) return m.end_load(now, t.buffer, index, n, runs.cycles(), runs.traffic);
   const double passes = kind == Access::Store ? 1 : 2;  // an accumulation reads and writes back
-  m.end_store(now, t.buffer, index, n, runs.cycles() * passes, runs.traffic.bytes * passes,
-              g.storage->temporary || s.warm);
+  m.end_store(now, t.buffer, index, n, runs.cycles() * passes, runs.traffic.bytes * passes, keep);
 }
 
 void initialise(int tensor, Access kind) {

@@ -77,7 +77,7 @@ void Memory::reset(const Config& c) {
   lpddr_bytes = sram_bytes = 0;
 }
 
-void Memory::insert(Blocks& b, uint32_t i, bool write, double now) {
+void Memory::insert(Blocks& b, uint32_t i, Touch kind, double now) {
   size_t at;
   if (filled_ < capacity_) {
     at = filled_++;
@@ -96,23 +96,23 @@ void Memory::insert(Blocks& b, uint32_t i, bool write, double now) {
       lpddr_bytes += c_->block_bytes;
     }
   }
-  ring_[at] = {&b, i, true, write};
+  ring_[at] = {&b, i, true, kind == Touch::Keep};
   b.slot[i] = static_cast<uint32_t>(at) + 1;
   b.ready[i] = static_cast<float>(now);
 }
 
-void Memory::touch(Blocks& b, int64_t offset, int64_t bytes, bool write, Traffic& t, double now) {
+void Memory::touch(Blocks& b, int64_t offset, int64_t bytes, Touch kind, Traffic& t, double now) {
   const int64_t block = static_cast<int64_t>(c_->block_bytes);
   for (int64_t i = offset / block; i <= (offset + bytes - 1) / block; ++i) {
     const uint32_t slot = b.slot[i];
     if (slot) {
       ring_[slot - 1].used = true;
-      ring_[slot - 1].dirty |= write;
+      ring_[slot - 1].dirty |= kind == Touch::Keep;
       t.hit_ready = std::max(t.hit_ready, static_cast<double>(b.ready[i]));
     } else {
       // A write needs no fill: the block is assembled in SRAM.
-      insert(b, static_cast<uint32_t>(i), write, now);
-      if (write) continue;
+      insert(b, static_cast<uint32_t>(i), kind, now);
+      if (kind != Touch::Read) continue;
       t.missed += c_->block_bytes;
       fresh_.emplace_back(&b, static_cast<uint32_t>(i));
     }
@@ -142,7 +142,7 @@ double Memory::write(double now, double bytes, double rate, bool to_lpddr) {
 
 void Memory::warm(Blocks& b) {
   for (uint32_t i = 0; i < b.slot.size(); ++i)
-    if (!b.slot[i] && filled_ < capacity_) insert(b, i, false, 0);
+    if (!b.slot[i] && filled_ < capacity_) insert(b, i, Touch::Read, 0);
 }
 
 double Memory::end() const { return std::max(lpddr_.end(), sram_.end()); }

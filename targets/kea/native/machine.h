@@ -52,11 +52,14 @@ struct Traffic {
   double bytes = 0, missed = 0, hit_ready = 0;
 };
 
+// `Keep` leaves what is written in SRAM, to be moved to LPDDR only when its place is needed.
+enum class Touch { Read, Write, Keep };
+
 class Memory {
  public:
   void reset(const Config& c);
   // Touches `bytes` at `offset` of a tensor; adds to `t` what must come from LPDDR.
-  void touch(Blocks& b, int64_t offset, int64_t bytes, bool write, Traffic& t, double now);
+  void touch(Blocks& b, int64_t offset, int64_t bytes, Touch kind, Traffic& t, double now);
   double read(double now, const Traffic& t, double port_done);
   double write(double now, double bytes, double rate, bool to_lpddr);
   void warm(Blocks& b);
@@ -69,7 +72,7 @@ class Memory {
     uint32_t index = 0;
     bool used = false, dirty = false;
   };
-  void insert(Blocks& b, uint32_t i, bool write, double now);
+  void insert(Blocks& b, uint32_t i, Touch kind, double now);
   const Config* c_ = nullptr;
   std::vector<std::pair<Blocks*, uint32_t>> fresh_;  // blocks that the current transfer fetches
   Calendar lpddr_, sram_;
