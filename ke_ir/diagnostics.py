@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+
+MAX_ERRORS = 100
+"""A reporter stops the work after so many diagnostics."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +69,15 @@ class Diagnostic:
 
 def _clip(text: str, column: int, width: int = 100) -> tuple[str, int]:
     """A long line is cut around the column; returns the text and the column in it."""
-    text = text.replace("\t", " ")
-    if len(text) <= width:
-        return text, column
-    start = max(0, column - width // 2)
+    start = max(0, column - width // 2) if len(text) > width else 0
     prefix = "..." if start else ""
-    return prefix + text[start : start + width], column - start + len(prefix)
+    shown = "".join(c if c.isprintable() else _stand_in(c) for c in text[start : start + width])
+    return prefix + shown, column - start + len(prefix)
+
+
+def _stand_in(c: str) -> str:
+    """What shows for a character that would move the caret, or that a terminal obeys."""
+    return " " if c == "\t" else "\N{REPLACEMENT CHARACTER}"
 
 
 class IRError(Exception):
@@ -76,6 +86,10 @@ class IRError(Exception):
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)
         super().__init__("\n".join(d.render() for d in self.diagnostics))
+
+
+class TooManyErrors(Exception):
+    """Raised by a reporter that has found ``MAX_ERRORS``."""
 
 
 @dataclass
@@ -97,10 +111,10 @@ class Reporter:
         if loc is None or not self.source:
             return Diagnostic(code, message, expected=tuple(expected), hint=hint, file=self.file)
         start = min(loc.start, len(self.source))
-        line = self.source.count("\n", 0, start) + 1
-        begin = self.source.rfind("\n", 0, start) + 1
+        line = bisect_right(self._lines, start)
+        begin = self._lines[line - 1]
         stop = self.source.find("\n", begin)
-        text = self.source[begin : stop if stop >= 0 else len(self.source)]
+        text = self.source[begin : stop if stop >= 0 else len(self.source)].removesuffix("\r")
         length = max(1, min(loc.end, begin + len(text)) - start)
         return Diagnostic(
             code, message, line, start - begin + 1, length, tuple(expected), hint, text, self.file
@@ -115,6 +129,13 @@ class Reporter:
         hint: str = "",
     ) -> None:
         self.found.append(self.make(code, message, loc, expected, hint))
+        if len(self.found) >= MAX_ERRORS:
+            raise TooManyErrors
+
+    @cached_property
+    def _lines(self) -> list[int]:
+        """Where each line of the source begins."""
+        return [0, *(m.end() for m in re.finditer("\n", self.source))]
 
     def raise_if_any(self) -> None:
         if self.found:
@@ -123,5 +144,7 @@ class Reporter:
 
 def near(word: str, known: Iterable[str]) -> str:
     """``did you mean ...?`` for the closest known word, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    # No match differs much in length; without the bounds, a big file would be slow to refuse.
+    like = (k for k in known if 0.4 <= len(k) / max(len(word), 1) <= 2.5)
+    close = difflib.get_close_matches(word, list(islice(like, 200)), n=1, cutoff=0.6)
     return f"did you mean `{close[0]}`?" if close else ""

@@ -23,6 +23,7 @@ from ke_ir.ir import (
     ProgramStmt,
     Repeat,
     Signature,
+    Temp,
     Tuned,
 )
 from ke_ir.ops.base import Op, Stmt
@@ -245,6 +246,8 @@ def _defines(s: Node) -> tuple[str, ...]:
         return (s.var.name, *(n for n, _ in s.carries), *s.results)
     if isinstance(s, Parallel):
         return tuple(v.name for v in s.vars)
+    if isinstance(s, Temp):
+        return (s.name,)
     return (s.var,) if isinstance(s, Repeat) else ()
 
 

@@ -130,9 +130,11 @@ def children(e: Expr) -> tuple[Expr, ...]:
 
 def walk(e: Expr) -> Iterator[Expr]:
     """The expression and all below it, outermost first."""
-    yield e
-    for c in children(e):
-        yield from walk(c)
+    waiting = [e]
+    while waiting:
+        e = waiting.pop()
+        yield e
+        waiting += reversed(children(e))
 
 
 def rewrite(e: Expr, fn: Callable[[Expr], Expr | None]) -> Expr:
@@ -183,6 +185,7 @@ def dims_of(e: Expr) -> set[str]:
     return {n.name for n in walk(e) if isinstance(n, Dim)}
 
 
+MAX_INT = (1 << 63) - 1
 INT_OPS: dict[str, Callable[[int, int], int]] = {
     "+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b,
     "//": lambda a, b: a // b, "%": lambda a, b: a % b,
@@ -192,8 +195,8 @@ INT_OPS: dict[str, Callable[[int, int], int]] = {
 def evaluate_int(e: Expr, names: Mapping[str, int]) -> int:
     """Value of an integer expression; ``names`` binds dims and variables.
 
-    Raises ValueError for division by zero or a form that has no integer value, KeyError for an
-    unbound name.
+    Raises ValueError for division by zero, a value beyond 64 bits or a form that has no integer
+    value, KeyError for an unbound name.
     """
     match e:
         case Num(int() as value):
@@ -206,7 +209,10 @@ def evaluate_int(e: Expr, names: Mapping[str, int]) -> int:
             b = evaluate_int(rhs, names)
             if b == 0 and op in ("//", "%"):
                 raise ValueError(f"division by zero in `{show(e)}`")
-            return INT_OPS[op](evaluate_int(lhs, names), b)
+            value = INT_OPS[op](evaluate_int(lhs, names), b)
+            if abs(value) > MAX_INT:
+                raise ValueError(f"`{show(e)}` is beyond 64 bits")
+            return value
         case Call("min", args):
             return min(evaluate_int(a, names) for a in args)
         case Call("max", args):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import fields, replace
+from itertools import count
 
 from ke_ir.expr import Expr, Var, rewrite
 from ke_ir.ir import (
@@ -47,18 +48,17 @@ def _normal_text(item: Item) -> str:
 def normalised(item: Kernel | Program) -> Kernel | Program:
     """The same kernel with values named by order of definition (``%0``, ``%1``, ...)."""
     if isinstance(item, Kernel):
-        return replace(item, body=_Renamer().block(item.body))
+        return replace(item, body=_Renamer(frozenset(item.tensors)).block(item.body))
     return _normal_program(item)
 
 
 class _Renamer:
-    def __init__(self) -> None:
+    def __init__(self, taken: frozenset[str]) -> None:
         self.names: dict[str, str] = {}
-        self.count = 0
+        self.fresh = (n for i in count() if (n := str(i)) not in taken)
 
     def define(self, name: str) -> str:
-        self.names[name] = str(self.count)
-        self.count += 1
+        self.names[name] = next(self.fresh)
         return self.names[name]
 
     def use(self, x: Operand) -> Operand:
@@ -109,28 +109,22 @@ class _Renamer:
 
 
 def _normal_program(p: Program) -> Program:
-
-    names: dict[str, str] = {}
+    # Temporaries stand where arguments do, so no new name may be an argument's.
+    names = _Renamer(taken=frozenset(p.tensors))
 
     def view(v: View) -> View:
-        indices = tuple(
-            rewrite(i, lambda n: Var(names.get(n.name, n.name)) if isinstance(n, Var) else None)
-            for i in v.indices
-        )
-        return View(names.get(v.tensor, v.tensor), indices)
+        return View(str(names.use(v.tensor)), tuple(map(names.expr, v.indices)))
 
     def block(body: tuple[ProgramStmt, ...]) -> tuple[ProgramStmt, ...]:
         out: list[ProgramStmt] = []
         for s in body:
             match s:
                 case Temp(name, type_):
-                    names[name] = f"{len(names)}"
-                    out.append(Temp(names[name], type_))
+                    out.append(Temp(names.define(name), type_))
                 case KernelCall(kernel, args, outs):
                     out.append(KernelCall(kernel, tuple(map(view, args)), tuple(map(view, outs))))
                 case Repeat(var, lo, hi, inner):
-                    names[var] = f"{len(names)}"
-                    out.append(Repeat(names[var], lo, hi, block(inner)))
+                    out.append(Repeat(names.define(var), lo, hi, block(inner)))
                 case Once(inner):
                     out.append(Once(block(inner)))
         return tuple(out)

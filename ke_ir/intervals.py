@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ke_ir.expr import Bin, Call, Dim, Expr, Neg, Num, Var
+from ke_ir.expr import MAX_INT, Bin, Call, Dim, Expr, Neg, Num, Var
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,14 @@ def interval(e: Expr, dims: Mapping[str, int], values: Mapping[str, Interval]) -
         case Call("min" | "max" as fn, (x, y)):
             return _extreme(fn, interval(x, dims, values), interval(y, dims, values))
         case Bin(op, lhs, rhs):
-            return _binary(op, interval(lhs, dims, values), interval(rhs, dims, values))
+            got = _binary(op, interval(lhs, dims, values), interval(rhs, dims, values))
+            return Interval(_bounded(got.lo), _bounded(got.hi))
     return ANY
+
+
+def _bounded(x: int | None) -> int | None:
+    """What no machine integer reaches is as good as unbounded."""
+    return None if x is None or abs(x) > MAX_INT else x
 
 
 def _neg(x: int | None) -> int | None:

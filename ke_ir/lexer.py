@@ -15,6 +15,8 @@ _TOKEN = re.compile(
     r"[%@]?[A-Za-z_]\w*|%\d\w*|\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|->|//|<=|>=|==|!=|\.\.|#[^\n]*|\S",
     re.ASCII,
 )
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
+_DIGITS = frozenset("0123456789")
 END = ""
 """The text of the token after the last one."""
 _KNOWN = frozenset("()[]{}<>=+-*/%,:.") | {"->", "//", "<=", ">=", "==", "!=", ".."}
@@ -82,14 +84,15 @@ class Cursor:
         """The current token, as it is named in messages."""
         if self.token == END:
             return "the end of the file"
+        if not self.token.isprintable():
+            return repr(self.token)
         return f"`{self.token if len(self.token) <= 40 else self.token[:37] + '...'}`"
 
     def unexpected(self, *expected: str, known: Iterable[str] = ()) -> NoReturn:
         """Fail at the current token; ``known`` are words among which to look for a near miss."""
-        if self.token != END and len(self.token) == 1 and not self.token.isalnum():
-            ch = self.token
-            if ch not in _KNOWN and ch != "_":
-                self.fail(f"unexpected character {ch!r}", expected)
+        ch = self.token
+        if len(ch) == 1 and ch not in _KNOWN and ch not in _LETTERS and ch not in _DIGITS:
+            self.fail(f"unexpected character {ch!r}", expected)
         self.fail(f"unexpected {self.found()}", expected, near(self.token, known))
 
     def accept(self, text: str) -> bool:
@@ -105,8 +108,7 @@ class Cursor:
         self.advance()
 
     def is_name(self) -> bool:
-        c = self.token[:1]
-        return c.isalpha() or c == "_"
+        return self.token[:1] in _LETTERS
 
     def name(self, what: str = "a name") -> str:
         if not self.is_name():
@@ -121,12 +123,12 @@ class Cursor:
         return self.advance()[1:]
 
     def is_number(self) -> bool:
-        return self.token[:1].isdigit()
+        return self.token[:1] in _DIGITS
 
     def integer(self, what: str = "an integer") -> int:
         """An integer literal, negative allowed."""
         sign = -1 if self.accept("-") else 1
-        if not self.token.isdigit():
+        if not (self.is_number() and self.token.isdigit()):
             self.unexpected(what)
         return sign * int(self.literal_text())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ke_ir.diagnostics import near
+from ke_ir.diagnostics import Loc, near
 from ke_ir.expr import (
     COMPARISONS,
     FUNCTIONS,
@@ -28,6 +28,9 @@ from ke_ir.types import DTYPES, DType, TensorType, TileType
 MAX_DEPTH = 60
 MAX_OPERATORS = 200
 MAX_TILE = 1 << 24
+RESERVED = frozenset(REDUCTIONS) | {
+    "inf", "nan", "true", "false", "and", "or", "not", "else", "in", "to", "dims",
+}  # fmt: skip
 
 
 class ExprParser(Cursor):
@@ -103,7 +106,7 @@ class ExprParser(Cursor):
     def atom(self) -> Expr:
         first = self.at
         c = self.token[:1]
-        if c.isdigit() or self.token in ("inf", "nan"):
+        if self.is_number() or self.token in ("inf", "nan"):
             return Num(self._magnitude(), loc=self.since(first))
         if self.token == "(":
             self.advance()
@@ -128,6 +131,8 @@ class ExprParser(Cursor):
             if name in REDUCTIONS:
                 return self.reduction(name, first)
             return self.element(name, first)
+        if name in ("true", "false") and not self.in_op:
+            return Num(name == "true", loc=self.since(first))
         if self.in_op and name not in self.dims_known:
             return Var(name, loc=self.since(first))
         return Dim(name, loc=self.since(first))
@@ -173,6 +178,7 @@ class ExprParser(Cursor):
     def range(self) -> Range:
         first = self.at
         name = self.name("an index")
+        self.check_reserved(name, first)
         if not self.accept("in"):
             return Range(name, loc=self.since(first))
         lo = self.nested()
@@ -183,6 +189,17 @@ class ExprParser(Cursor):
     def element(self, name: str, first: int) -> Expr:
         indices, fill = self.subscripts()
         return Ref(name, indices, fill, loc=self.since(first))
+
+    def check_reserved(self, name: str, at: int) -> None:
+        if name in RESERVED:
+            start = self.starts[at]
+            self.fail(f"`{name}` is a word of the language", ["another name"],
+                      loc=Loc(start, start + len(name)))  # fmt: skip
+
+    def coordinates(self) -> tuple[tuple[Expr, ...], Expr | None]:
+        """Subscripts that are not part of an expression, with their own count of operators."""
+        self.operators = 0
+        return self.subscripts()
 
     def subscripts(self) -> tuple[tuple[Expr, ...], Expr | None]:
         """``[i, j else VALUE]``, possibly empty."""
@@ -234,7 +251,7 @@ class ExprParser(Cursor):
         if self.token != "[":
             self.unexpected("`[` and the sizes of the tensor", "`[]` for a scalar tensor")
         was, self.in_op = self.in_op, False
-        shape, fill = self.subscripts()
+        shape, fill = self.coordinates()
         self.in_op = was
         if fill is not None:
             self.fail("a type has no `else`")

@@ -25,14 +25,14 @@ class KernelParser(ExprParser):
     def __init__(self, source: str, file: str = "") -> None:
         super().__init__(source, file)
         self.fresh = 0
-        self.used: set[str] = set()
+        # Of the whole file: a few more than a kernel's own, but read only once.
+        self.used = {t[1:] for t in self.texts if t[0:1] == "%"}
         self.out: list[Stmt] = []
 
     def kernel_body(self) -> tuple[Stmt, ...]:
         """``{ statements }`` of a kernel, with its own numbering of fresh names."""
         self.in_op = False
         self.fresh = 0
-        self.used = {t[1:] for t in self.texts if t[0:1] == "%"}
         return self.block()
 
     def fresh_name(self) -> str:
@@ -125,7 +125,7 @@ class KernelParser(ExprParser):
                 for q in p.group:
                     self.piece(q, values)
         elif p.kind == "coords":
-            values[p.field], fill = self.subscripts()
+            values[p.field], fill = self.coordinates()
             if fill is not None:
                 if not isinstance(fill, Num):
                     self.fail("`else` in a kernel takes a number", ["a number"], loc=fill.loc)

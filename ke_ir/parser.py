@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ke_ir.diagnostics import Loc, near
-from ke_ir.expr import REDUCTIONS, Num
+from ke_ir.expr import Num
 from ke_ir.ir import (
     DimDecl,
     Equation,
@@ -26,7 +26,6 @@ from ke_ir.ir import (
 from ke_ir.parse_kernel import KernelParser
 
 ITEMS = ("op", "kernel", "program", "tuned")
-RESERVED = frozenset(REDUCTIONS) | {"inf", "nan", "and", "or", "not", "else", "in", "to", "dims"}
 
 
 def parse(text: str, file: str = "") -> Module:
@@ -87,12 +86,6 @@ class _ModuleParser(KernelParser):
         self.advance()
         return tuple(out)
 
-    def check_reserved(self, name: str, at: int) -> None:
-        if name in RESERVED:
-            start = self.starts[at]
-            self.fail(f"`{name}` is a word of the language", ["another name"],
-                      loc=Loc(start, start + len(name)))  # fmt: skip
-
     def dims(self) -> tuple[DimDecl, ...]:
         out = [self.dim()]
         while self.accept(","):
@@ -136,6 +129,7 @@ class _ModuleParser(KernelParser):
         target = self.name("an equation, such as `y[i] = ...`")
         self.check_reserved(target, first)
         self.expect("[")
+        self.operators = 0
         ranges = []
         if self.token != "]":
             ranges.append(self.range())
@@ -208,7 +202,7 @@ class _ModuleParser(KernelParser):
             name = self.prefixed("%", "a tensor")
             indices = ()
             if self.token == "[":
-                indices, fill = self.subscripts()  # type: ignore[assignment]
+                indices, fill = self.coordinates()  # type: ignore[assignment]
                 if fill is not None:
                     self.fail("a view has no `else`", loc=fill.loc)
             out.append(View(name, indices, loc=self.since(first)))

@@ -161,7 +161,8 @@ def _field(op: Op, p: Piece) -> str:
             return p.field
         case "coords":
             fill = getattr(op, "fill", 0)
-            tail = "" if fill == 0 else f" else {show_number(fill)}"
+            # A positive zero is what is read without `else`; a negative one must be said.
+            tail = "" if str(fill) in ("0", "0.0", "False") else f" else {show_number(fill)}"
             return f"[{', '.join(show(c, '%') for c in value)}{tail}]"
         case "ints":
             return f"[{', '.join(map(str, value))}]"

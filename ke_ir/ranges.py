@@ -82,6 +82,9 @@ def _equation(
             ranges[r.name] = (Num(0), declared[i])
         else:
             ranges[r.name] = _range(r, refs, shapes, sizes)
+            _check_extent(
+                eq, r, ranges[r.name][1], None if declared is None else declared[i], sizes
+            )
         lo = ranges[r.name][0]
         if lo != Num(0):
             raise RangeError("range", f"`{r.name}` starts at `{show(lo)}`", r.loc, ["0"],
@@ -97,6 +100,25 @@ def _equation(
                         ["another name for one of them"],
                     )  # fmt: skip
     return EquationRanges(eq, ranges, refs)
+
+
+def _check_extent(
+    eq: Equation, r: Range, hi: Expr, declared: Expr | None, sizes: Mapping[str, int]
+) -> None:
+    """The extent of an index on the left is a size, and that of the output if it is one."""
+    n = _size(hi, sizes)
+    if not isinstance(n, int) or n < 1:
+        raise RangeError(
+            "range", f"`{r.name}` on the left ranges to `{show(hi)}`"
+            + (f", which is {n}" if isinstance(n, int) else ""), r.loc,
+            ["a size of 1 or more, made of dims and numbers"],
+            "" if isinstance(n, int) else "lengths that differ from row to row are for reductions",
+        )  # fmt: skip
+    if declared is not None and n != _size(declared, sizes):
+        raise RangeError(
+            "range", f"`{r.name}` ranges to `{show(hi)}`, but the declared size of `{eq.target}` "
+            f"is `{show(declared)}`", r.loc, [show(declared)], "every element must be defined",
+        )  # fmt: skip
 
 
 def _bounds(ranges: Iterable[Range]) -> list[Expr]:

@@ -74,6 +74,7 @@ class TypeScope:
         check_integer(e)
         if names := variables(e):
             raise Invalid("not-a-size", f"%{names[0]} in an expression of dims", ["dims, numbers"])
+        check_no_ends(e, "an expression of dims", "dims, numbers")
         self._known_dims(e)
 
     def _known_dims(self, e: Expr) -> None:
@@ -100,10 +101,7 @@ class TypeScope:
         for c in coords:
             check_integer(c)
             self._known_dims(c)
-            for n in walk(c):
-                if isinstance(n, Call) and n.fn in ("begin", "end"):
-                    raise Invalid("coordinate", f"`{show(n, '%')}` in a coordinate",
-                                  ["index tiles, scalars, integer tiles"])  # fmt: skip
+            check_no_ends(c, "a coordinate", "index tiles, scalars, integer tiles")
             seen += [v for v in variables(c) if v not in seen]
         axes: list[Axis] = []
         tiles = [v for v in seen if v not in self.loops and self._integer(v).shape]
@@ -204,7 +202,7 @@ def check_integer(e: Expr) -> None:
     for n in walk(e):
         ok = (
             isinstance(n, Dim | Var | Neg | Call)
-            or (isinstance(n, Num) and isinstance(n.value, int))
+            or (isinstance(n, Num) and type(n.value) is int)
             or (isinstance(n, Bin) and n.op in ("+", "-", "*", "//", "%"))
         )
         if not ok:
@@ -218,6 +216,13 @@ def check_integer(e: Expr) -> None:
             if variables(n.rhs):
                 raise Invalid("coordinate", f"`{show(n, '%')}` is not quasi-affine",
                               ["a divisor of dims and numbers"])  # fmt: skip
+
+
+def check_no_ends(e: Expr, where: str, expected: str) -> None:
+    """Raise Invalid if ``begin`` or ``end``, which are for loop bounds, stand in ``e``."""
+    for n in walk(e):
+        if isinstance(n, Call) and n.fn in ("begin", "end"):
+            raise Invalid("coordinate", f"`{show(n, '%')}` in {where}", [expected])
 
 
 def infer_types(kernel: Kernel) -> TypeScope:

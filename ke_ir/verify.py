@@ -6,21 +6,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
-from ke_ir.diagnostics import Diagnostic, IRError, Loc, Reporter, near
-from ke_ir.expr import Expr, evaluate_int
+from ke_ir.diagnostics import Diagnostic, IRError, Loc, Reporter, TooManyErrors, near
 from ke_ir.ir import DimDecl, Kernel, Module, OpDef, Program, Signature
-from ke_ir.ops.base import Invalid
-from ke_ir.scope import check_integer
 from ke_ir.verify_kernel import KernelVerifier
 from ke_ir.verify_op import verify_op
 from ke_ir.verify_program import verify_program
+from ke_ir.verify_size import MAX_SIZE, check_shape, checked_size
 
 
 def verify(module: Module) -> tuple[Diagnostic, ...]:
-    """All that is wrong with a module, in the order of its items; empty if nothing is."""
+    """All that is wrong with a module, in the order of its items; empty if nothing is.
+
+    Stops after ``MAX_ERRORS`` diagnostics.
+    """
     report = Reporter(module.source, module.file)
-    _names(module, report)
+    with suppress(TooManyErrors):
+        _names(module, report)
+        _items(module, report)
+    return tuple(report.found)
+
+
+def _items(module: Module, report: Reporter) -> None:
     for item in module.items:
         before = len(report.found)
         if isinstance(item, Signature):
@@ -40,7 +48,6 @@ def verify(module: Module) -> tuple[Diagnostic, ...]:
             if item.kernel not in known and item.kernel not in module.ops:
                 report.error("unknown-kernel", f"there is no kernel @{item.kernel} to tune",
                              item.loc, hint=near(item.kernel, known))  # fmt: skip
-    return tuple(report.found)
 
 
 def check(module: Module) -> Module:
@@ -85,11 +92,7 @@ def verify_signature(s: Signature, report: Reporter) -> None:
         names.add(p.name)
         if p.name in sizes:
             report.error("duplicate", f"`{p.name}` is both a tensor and a dim", p.loc)
-        for e in p.type.shape:
-            size = checked_size(e, sizes, p.loc, report)
-            if size is not None and size < 1:
-                report.error("size", f"`{p.name}` has a dimension of size {size}", p.loc,
-                             ["sizes of 1 or more"])  # fmt: skip
+        check_shape(p.name, p.type.shape, sizes, p.loc, report)
 
 
 def _dim_size(d: DimDecl, known: dict[str, int], report: Reporter) -> int | None:
@@ -103,26 +106,11 @@ def _dim_size(d: DimDecl, known: dict[str, int], report: Reporter) -> int | None
         elif not d.low <= size <= d.high:
             report.error("dim-range", f"the default {size} of dim `{d.name}` is out of its range",
                          d.loc, [f"{d.low} to {d.high}"])  # fmt: skip
-    if not 1 <= size < 1 << 40:
-        report.error("size", f"dim `{d.name}` has size {size}", d.loc, ["1 or more"])
+    if not 1 <= size < MAX_SIZE:
+        report.error("size", f"dim `{d.name}` has size {size}", d.loc,
+                     [f"1 to {MAX_SIZE - 1}"])  # fmt: skip
         return None
     return size
-
-
-def checked_size(e: Expr, known: dict[str, int], loc: Loc | None, report: Reporter) -> int | None:
-    """Value of a size expression; None, with a diagnostic, if it has none."""
-    try:
-        check_integer(e)
-        return evaluate_int(e, known)
-    except Invalid as bad:
-        report.error(bad.code, str(bad), e.loc or loc, bad.expected, bad.hint)
-    except KeyError as missing:
-        name = str(missing.args[0])
-        hint = near(name, known) or f"declare it: `dims {name} = SIZE`"
-        report.error("unknown-dim", f"there is no dim `{name}`", e.loc or loc, sorted(known), hint)
-    except ValueError as bad_value:
-        report.error("size", str(bad_value), e.loc or loc)
-    return None
 
 
 def _agrees_with_op(item: Kernel | Program, module: Module, report: Reporter) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ke_ir.diagnostics import Loc, Reporter
-from ke_ir.expr import Expr, Num, Var, evaluate_int, show, variables
+from ke_ir.expr import Bin, Expr, Num, Var, evaluate_int, show, variables, walk
 from ke_ir.intervals import ANY, Interval, interval
 from ke_ir.ir import For, Kernel, LoopVar, Parallel, Yield, defined_names
-from ke_ir.ops import Accumulate, Load, Store
-from ke_ir.ops.base import Invalid, Op, Stmt
+from ke_ir.ops import Accumulate, Full, Load, Store
+from ke_ir.ops.base import Invalid, Op, Operand, Stmt
 from ke_ir.scope import TypeScope
 from ke_ir.types import TileType
 
@@ -66,13 +66,13 @@ class KernelVerifier:
                     self.scope.values.setdefault(name, _UNKNOWN)
 
     def statement(self, s: Stmt) -> None:
+        if any(self.scope.values.get(x) is _UNKNOWN for x in _uses(s)):
+            for name in defined_names(s):
+                self.scope.values[name] = _UNKNOWN
+            return
+        for e in _index_expressions(s):
+            self.divisors(e)
         if isinstance(s, Op):
-            if any(
-                self.scope.values.get(x) is _UNKNOWN for x in s.operands() if isinstance(x, str)
-            ):
-                if s.result is not None:
-                    self.scope.values[s.result] = _UNKNOWN
-                return
             self.fresh(defined_names(s))
             self.scope.define(s)
             if isinstance(s, Load | Store | Accumulate):
@@ -82,6 +82,15 @@ class KernelVerifier:
         elif isinstance(s, Yield):
             raise Invalid("yield", "`yield` is not at the end of a `for` that carries a value",
                           ["`yield` as the last statement of such a loop"])  # fmt: skip
+
+    def divisors(self, e: Expr) -> None:
+        """Divisors are made of dims and numbers; they must be positive."""
+        for n in walk(e):
+            if isinstance(n, Bin) and n.op in ("//", "%"):
+                by = self.known(n.rhs)
+                if by is not None and by <= 0:
+                    raise Invalid("division", f"`{show(n, '%')}` divides by {by}",
+                                  ["a positive number"])  # fmt: skip
 
     def fresh(self, names: Iterable[str]) -> None:
         for n in names:
@@ -227,11 +236,8 @@ class KernelVerifier:
 
     def trips(self, v: LoopVar) -> int | None:
         """Number of iterations at the default sizes; None if it depends on values."""
-        try:
-            lo, hi = evaluate_int(v.lo, self.sizes), evaluate_int(v.hi, self.sizes)
-        except (ValueError, KeyError):
-            return None
-        return max(0, -((lo - hi) // v.step))
+        lo, hi = self.known(v.lo), self.known(v.hi)
+        return None if lo is None or hi is None else max(0, -((lo - hi) // v.step))
 
     def covers(self, op: Store) -> None:
         """A store by plain loop variables that does not reach all of an output."""
@@ -245,7 +251,7 @@ class KernelVerifier:
                 lo, hi = int(c.value), int(c.value) + 1
             elif isinstance(c, Var) and c.name in self.scope.loops:
                 v = self.scope.loops[c.name]
-                bounds = self._ends(v.lo), self._ends(v.hi)
+                bounds = self.known(v.lo), self.known(v.hi)
                 if bounds[0] is None or bounds[1] is None:
                     continue
                 lo, hi = bounds[0], bounds[1]
@@ -267,7 +273,8 @@ class KernelVerifier:
             for s in statements(self.kernel.body)
         )
 
-    def _ends(self, e: Expr) -> int | None:
+    def known(self, e: Expr) -> int | None:
+        """Value at the default sizes; None if it depends on values."""
         try:
             return evaluate_int(e, self.sizes)
         except (ValueError, KeyError):
@@ -276,6 +283,26 @@ class KernelVerifier:
 
 _UNKNOWN = TileType(dtype=None)  # type: ignore[arg-type]
 """Type of a value whose definition was rejected."""
+
+
+def _index_expressions(s: Stmt) -> tuple[Expr, ...]:
+    """Coordinates, bounds and sizes in a statement, without those inside its body."""
+    if isinstance(s, For):
+        return (s.var.lo, s.var.hi)
+    if isinstance(s, Parallel):
+        return tuple(e for v in s.vars for e in (v.lo, v.hi))
+    if isinstance(s, Full):
+        return (s.value,) if isinstance(s.value, Expr) else ()
+    return s.coordinates() if isinstance(s, Op) else ()
+
+
+def _uses(s: Stmt) -> list[str]:
+    """Values that a statement names, without those that only its body names."""
+    operands: tuple[Operand, ...] = s.operands() if isinstance(s, Op) else ()
+    if isinstance(s, For):
+        operands = tuple(init for _, init in s.carries)
+    named = [x for x in operands if isinstance(x, str)]
+    return named + [v for e in _index_expressions(s) for v in variables(e)]
 
 
 def _split_yield(body: tuple[Stmt, ...]) -> tuple[tuple[Stmt, ...], Yield | None]:

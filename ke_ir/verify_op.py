@@ -53,6 +53,7 @@ class _OpVerifier:
         self.declared = {p.name: p for p in op.outputs}
         self.bound: list[str] = []
         self.dims = {d.name for d in op.dims}
+        self.sizes = op.sizes()
 
     @property
     def failed(self) -> bool:
@@ -154,22 +155,34 @@ class _OpVerifier:
 
     def number(self, e: Expr, what: str) -> str:
         got = self.kind(e)
-        if got == "bool":
+        self.check_number(e, got, what)
+        return got
+
+    def check_number(self, e: Expr, kind: str, what: str) -> None:
+        if kind == "bool":
             raise _at(Invalid("kind", f"{what} is a condition", ["a number"],
                               "use `select(c, 1, 0)`"), e.loc)  # fmt: skip
-        return got
+
+    def is_zero(self, e: Expr) -> bool:
+        """True if ``e`` is surely 0 at the default sizes."""
+        try:
+            return evaluate_int(e, self.sizes) == 0
+        except (KeyError, ValueError):
+            return False
 
     def binary(self, op: str, lhs: Expr, rhs: Expr) -> str:
         if op in ("and", "or"):
             self.want(lhs, "bool", f"an operand of `{op}`")
             self.want(rhs, "bool", f"an operand of `{op}`")
             return "bool"
-        if op in ("==", "!=") and self.kind(lhs) == "bool" and self.kind(rhs) == "bool":
+        a, b = self.kind(lhs), self.kind(rhs)
+        if op in ("==", "!=") and a == b == "bool":
             return "bool"
-        a, b = self.number(lhs, f"an operand of `{op}`"), self.number(rhs, f"an operand of `{op}`")
+        for e, kind in ((lhs, a), (rhs, b)):
+            self.check_number(e, kind, f"an operand of `{op}`")
         if op in COMPARISONS:
             return "bool"
-        if op in ("//", "%") and isinstance(rhs, Num) and rhs.value == 0:
+        if op in ("//", "%") and self.is_zero(rhs):
             raise _at(Invalid("division", f"`{op}` by zero", ["another divisor"]), rhs.loc)
         return "float" if op == "/" else _join(a, b)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ke_ir.diagnostics import Loc, Reporter, near
-from ke_ir.expr import Dim, Expr, evaluate_int, show, variables, walk
+from ke_ir.diagnostics import Reporter, near
+from ke_ir.expr import Expr, evaluate_int, show, variables
+from ke_ir.intervals import Interval, interval
 from ke_ir.ir import (
-    BindError,
     Kernel,
     KernelCall,
     Module,
@@ -17,6 +17,7 @@ from ke_ir.ir import (
     View,
     bind_call,
 )
+from ke_ir.verify_size import check_shape, checked_size
 
 
 def verify_program(p: Program, module: Module, report: Reporter) -> None:
@@ -30,13 +31,15 @@ class _ProgramVerifier:
         self.sizes = p.sizes()
         self.written: set[str] = {x.name for x in p.inputs}
         self.temps: set[str] = set()
-        self.steps: dict[str, Repeat] = {}
-        self.in_repeat = 0
+        self.sound: set[str] = set(p.tensors)  # tensors whose sizes are known
+        self.steps: dict[str, Interval] = {}
 
     def run(self) -> None:
+        before = len(self.report.found)
         self.block(self.p.body)
         for o in self.p.outputs:
-            if o.name not in self.written:
+            # After another complaint, a missing write would often be only its echo.
+            if o.name not in self.written and len(self.report.found) == before:
                 self.report.error("never-written", f"no call writes the output %{o.name}",
                                   self.p.loc)  # fmt: skip
 
@@ -55,34 +58,21 @@ class _ProgramVerifier:
         if s.name in self.p.tensors or s.name in self.temps:
             self.report.error("redefined", f"%{s.name} is already defined", s.loc, ["another name"])
         self.temps.add(s.name)
-        for e in s.type.shape:
-            self.size(e, s.loc)
-
-    def size(self, e: Expr, loc: Loc | None) -> int | None:
-        for n in walk(e):
-            if isinstance(n, Dim) and n.name not in self.sizes:
-                self.report.error("unknown-dim", f"there is no dim `{n.name}`", n.loc or loc,
-                                  sorted(self.sizes), near(n.name, self.sizes))  # fmt: skip
-                return None
-        try:
-            return evaluate_int(e, self.sizes)
-        except (ValueError, KeyError):
-            self.report.error("size", f"`{show(e, '%')}` is not a size", e.loc or loc,
-                              ["an integer expression of dims"])  # fmt: skip
-            return None
+        if check_shape(s.name, s.type.shape, self.sizes, s.loc, self.report):
+            self.sound.add(s.name)
 
     def repeat(self, s: Repeat) -> None:
-        self.size(s.lo, s.loc)
-        self.size(s.hi, s.loc)
-        if s.var in self.steps:
-            self.report.error("redefined", f"%{s.var} is already a step", s.loc, ["another name"])
-        self.steps[s.var] = s
+        lo = checked_size(s.lo, self.sizes, s.loc, self.report)
+        hi = checked_size(s.hi, self.sizes, s.loc, self.report)
+        if s.var in self.steps or s.var in self.p.tensors or s.var in self.p.temps:
+            what = "a step" if s.var in self.steps else "a tensor"
+            self.report.error("redefined", f"%{s.var} is already {what}", s.loc, ["another name"])
+            return
+        self.steps[s.var] = Interval(lo, None if hi is None else hi - 1)
         # A step may read what an earlier step wrote, so what the body writes counts as written.
         before = set(self.written)
         self.written |= {v.tensor for c in _calls(s.body) for v in c.outs}
-        self.in_repeat += 1
         self.block(s.body)
-        self.in_repeat -= 1
         self.written |= before
         del self.steps[s.var]
 
@@ -117,13 +107,27 @@ class _ProgramVerifier:
             self.report.error("rank", f"%{v.tensor} has {len(tensors[v.tensor].shape)} dimensions",
                               v.loc, ["fewer indices"])  # fmt: skip
             return False
-        for e in v.indices:
-            for name in variables(e):
-                if name not in self.steps:
-                    self.report.error("undefined", f"%{name} is not a step of a `repeat` here",
-                                      v.loc, hint=near(name, self.steps))  # fmt: skip
-                    return False
-        return True
+        before = len(self.report.found)
+        for e, size in zip(v.indices, tensors[v.tensor].shape, strict=False):
+            self.index(e, size, v)
+        # Where a size is wrong, calls would only repeat the complaint.
+        return len(self.report.found) == before and v.tensor in self.sound
+
+    def index(self, e: Expr, size: Expr, v: View) -> None:
+        """One index of a view: of dims and steps, and not always outside."""
+        for name in variables(e):
+            if name not in self.steps:
+                self.report.error("undefined", f"%{name} is not a step of a `repeat` here", v.loc,
+                                  [f"%{s}" for s in self.steps],
+                                  near(name, self.steps))  # fmt: skip
+                return
+        firsts = {**self.sizes, **{s: i.lo or 0 for s, i in self.steps.items()}}
+        if checked_size(e, firsts, v.loc, self.report) is None or v.tensor not in self.sound:
+            return
+        n = evaluate_int(size, self.sizes)
+        if interval(e, self.sizes, self.steps).outside(0, n):
+            self.report.error("out-of-range", f"`{show(e, '%')}` is always outside the first "
+                              f"{n} parts of %{v.tensor}", v.loc, [f"0 to {n - 1}"])  # fmt: skip
 
     def access(self, s: KernelCall, k: Kernel) -> None:
         for v in s.args:
@@ -141,8 +145,10 @@ class _ProgramVerifier:
             self.written.add(v.tensor)
         try:
             bind_call(self.p, s, k, self.sizes)
-        except BindError as bad:
+        except ValueError as bad:
             self.report.error("call-shape", str(bad), s.loc)
+        except KeyError:
+            pass  # a dim that the kernel does not declare: reported there
 
 
 def _calls(body: tuple[ProgramStmt, ...]) -> list[KernelCall]:
