@@ -1,7 +1,7 @@
 """Plays the device worker's part on the CPU, under Triton's interpreter: all of it but the GPU.
 
-Run as a script with ``TRITON_INTERPRET=1``; prints the reply as JSON. Clock and cache are stand-ins,
-so no figure that it prints is a measurement.
+Run as a script with ``TRITON_INTERPRET=1``; prints the reply as JSON. Clock and cache are
+stand-ins, so no figure that it prints is a measurement.
 """
 
 from __future__ import annotations

@@ -69,7 +69,8 @@ def test_missing_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_availability_imports_no_toolchain() -> None:
     script = (
-        "import sys; from targets.amd.target import AmdTarget; from targets.nvidia.target import NvidiaTarget\n"
+        "import sys\nfrom targets.amd.target import AmdTarget\n"
+        "from targets.nvidia.target import NvidiaTarget\n"
         "for cls in (AmdTarget, NvidiaTarget):\n"
         "    for arch in cls.archs(): cls(arch).availability()\n"
         "print([m for m in ('torch', 'triton', 'mlir', 'numpy') if m in sys.modules])"
