@@ -1,0 +1,310 @@
+"""``reduce``, ``scan``, ``dot``, and the ops that move dimensions.
+
+Lanes beyond a tile's logical size hold anything, so they are set to the operation's identity
+before they are combined along their dimension.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ke_ir.expr import Expr
+from ke_ir.ops.base import Operand
+from ke_ir.ops.memory import Full, Iota
+from ke_ir.ops.shape import Broadcast, Dot, Expand, Permute, Reduce, Reshape, Scan
+from ke_ir.types import DType, TileType
+from lowering.triton.bounds import Interval, Poly
+from lowering.triton.context import Context, padded_of, shape_text
+from lowering.triton.elementwise import converted, rounded
+from lowering.triton.options import Unsupported
+from lowering.triton.values import (
+    F8,
+    SMALL_FLOATS,
+    Literal,
+    Value,
+    identity,
+    index_suffix,
+    literal,
+    power_of_two,
+    rounded_literal,
+)
+from lowering.triton.writer import bare
+
+_REDUCE = {"sum": "tl.sum", "max": "tl.max", "min": "tl.min", "argmax": "tl.argmax",
+           "argmin": "tl.argmin"}  # fmt: skip
+_SCAN = {"sum": "tl.cumsum", "prod": "tl.cumprod"}
+_PRODUCT_LIMIT = 1 << 17
+"""Elements of a broadcast product that stands in for a `dot` too small for the matrix unit."""
+
+
+def _wide(d: DType) -> DType:
+    """The dtype in which values of ``d`` are combined."""
+    if d in SMALL_FLOATS:
+        return DType.F32
+    return DType.I32 if d in (DType.I8, DType.I16, DType.U8) else d
+
+
+def _prepared(ctx: Context, x: Operand, dim: int, kind: str) -> str:
+    """A tile in the dtype it is combined in, with the identity in its extra lanes."""
+    v = ctx.value(x)
+    d = v.type.dtype
+    neutral = identity(kind, d)
+    if v.constant is not None:
+        v = Value(ctx.full(v.constant, v.type), v.type, v.constant)
+    text = converted(ctx, v, _wide(d))
+    return masked(text, v, dim, neutral, d)
+
+
+def masked(text: str, v: Value, dim: int, neutral: Literal, d: DType) -> str:
+    size = v.type.shape[dim]
+    lanes = power_of_two(size)
+    if lanes == size or (v.pad is not None and v.pad == neutral):
+        return text
+    live = f"(tl.arange(0, {lanes}) < {size}){index_suffix([dim], v.type.rank)}"
+    return f"tl.where({live}, {bare(text)}, {literal(neutral, d)})"
+
+
+def lower_reduce(ctx: Context, op: Reduce) -> None:
+    t = ctx.scope.values[op.result or ""]
+    x = _prepared(ctx, op.x, op.dim, op.kind)
+    d = ctx.value(op.x).type.dtype
+    if op.kind in ("any", "all"):
+        fn = "tl.max" if op.kind == "any" else "tl.min"
+        ctx.define(op, t, f"{fn}({x}.to(tl.int32), axis={op.dim}) != 0")
+        return
+    if op.kind == "prod":
+        text = f"tl.reduce({bare(x)}, {op.dim}, {ctx.helper('multiply')})"
+    else:
+        text = f"{_REDUCE[op.kind]}({bare(x)}, axis={op.dim})"
+    if not op.kind.startswith("arg"):
+        text = narrowed(ctx, text, d)
+    ctx.define(op, t, text)
+
+
+def narrowed(ctx: Context, text: str, d: DType) -> str:
+    """A combined value back in its own dtype."""
+    if _wide(d) is d:
+        return text
+    if d.is_float:
+        return rounded(ctx, text, d, DType.F32)
+    return f"{text}.to({ctx.carriers.register(d)})"
+
+
+def lower_scan(ctx: Context, op: Scan) -> None:
+    t = ctx.scope.values[op.result or ""]
+    x = _prepared(ctx, op.x, op.dim, op.kind)
+    if op.kind in _SCAN:
+        args = f"{bare(x)}, axis={op.dim}" + (", reverse=True" if op.reverse else "")
+        text = f"{_SCAN[op.kind]}({args})"
+    else:
+        fn = ctx.helper("larger" if op.kind == "max" else "smaller")
+        args = f"{bare(x)}, {op.dim}, {fn}" + (", reverse=True" if op.reverse else "")
+        text = f"tl.associative_scan({args})"
+    ctx.define(op, t, narrowed(ctx, text, t.dtype))
+
+
+# -- dot ---------------------------------------------------------------------------------------
+def lower_dot(ctx: Context, op: Dot) -> None:
+    t = ctx.scope.values[op.result or ""]
+    d = ctx.value(op.a).type.dtype
+    a, b = _operand(ctx, op.a, -1), _operand(ctx, op.b, -2)
+    acc = None if op.acc is None or ctx.constant(op.acc) == 0 else ctx.text(op.acc, t.dtype)
+    shape_a, shape_b = (padded_of(ctx.value(v).type) for v in (op.a, op.b))
+    rank = len(shape_a)
+    if rank > 3:
+        batch = math.prod(shape_a[:-2])
+        a = f"tl.reshape({a}, {shape_text((batch, *shape_a[-2:]))})"
+        b = f"tl.reshape({b}, {shape_text((batch, *shape_b[-2:]))})"
+        if acc is not None:
+            acc = f"tl.reshape({acc}, {shape_text((batch, shape_a[-2], shape_b[-1]))})"
+    fits = _fits(ctx, d, shape_a[-2], shape_b[-1], shape_a[-1])
+    product = _matrix if fits else _broadcast_product
+    text = product(ctx, op, d, a, b, acc, min(rank, 3))
+    if rank > 3:
+        text = f"tl.reshape({text}, {shape_text(padded_of(t))})"
+    ctx.define(op, t, text)
+
+
+def _operand(ctx: Context, x: Operand, dim: int) -> str:
+    v = ctx.value(x)
+    d = v.type.dtype
+    if v.constant is not None:
+        v = Value(ctx.full(v.constant, v.type), v.type, v.constant)
+    return masked(v.text, v, v.type.rank + dim, 0, d)
+
+
+def _fits(ctx: Context, d: DType, m: int, n: int, k: int) -> bool:
+    low_m, low_n, low_k = ctx.options.traits.pad_dot
+    least_k = max(low_k, 32) if d.bits == 8 else low_k
+    if m >= low_m and n >= low_n and k >= least_k:
+        return True
+    if m * n * k > _PRODUCT_LIMIT:
+        raise Unsupported(
+            f"`dot` of [{m}, {k}] x [{k}, {n}] {d} tiles",
+            f"the matrix unit wants at least {low_m} x {low_n} x {least_k}, "
+            "and the tile is too large for the vector unit",
+            "retile so that every dimension of the `dot` is at least that, or make it smaller",
+        )
+    return False
+
+
+def _matrix(
+    ctx: Context, op: Dot, d: DType, a: str, b: str, acc: str | None, rank: int
+) -> str:
+    last = "" if acc is None else f", {acc}"
+    if d is DType.U8:
+        return f"{ctx.helper('dot_u8')}({a}, {b}{last or ', 0'})"
+    if d in F8 and ctx.carriers.as_bytes(d):
+        a, b = (f"{x}.to(tl.float16)" for x in (a, b))  # every fp8 value is an f16 value
+    elif d in F8 and not ctx.options.interpret:
+        # Hopper adds fp8 products with few bits unless told to move them to float32 at once.
+        return f"tl.dot({a}, {b}{last}, max_num_imprecise_acc=0)"
+    if d is DType.I8:
+        return f"tl.dot({a}, {b}{last}, out_dtype=tl.int32)"
+    if d is DType.F64:
+        return f"tl.dot({a}, {b}{last}, out_dtype=tl.float64)"
+    if d is DType.F32:
+        if op.precision not in ctx.options.traits.dot_precisions or (
+            ctx.options.interpret and op.precision != "ieee"
+        ):
+            return f"{ctx.helper(f'dot_{op.precision}')}({a}, {b}{last or ', 0.0'})"
+        return f'tl.dot({a}, {b}{last}, input_precision="{op.precision}")'
+    if ctx.carriers.widened(d) and ctx.options.interpret:
+        return f'tl.dot({a}, {b}{last}, input_precision="ieee")'
+    return f"tl.dot({a}, {b}{last})"
+
+
+def _broadcast_product(
+    ctx: Context, op: Dot, d: DType, a: str, b: str, acc: str | None, rank: int
+) -> str:
+    """A `dot` too small for the matrix unit: multiply and add up."""
+    wide = ctx.scope.values[op.result or ""].dtype
+    if wide is DType.F32 and d is DType.F32 and op.precision != "ieee":
+        return f"{ctx.helper(f'dot_{op.precision}')}({a}, {b}, {acc or '0.0'})"
+    register = ctx.carriers.register(wide)
+    if ctx.carriers.register(d) != register:
+        a, b = (f"{x}.to({register})" for x in (a, b))
+    lead = ":, " if rank == 3 else ""
+    text = f"tl.sum({a}[{lead}:, :, None] * {b}[{lead}None, :, :], axis={rank - 1})"
+    return text if acc is None else f"{acc} + {text}"
+
+
+# -- shapes ------------------------------------------------------------------------------------
+def lower_full(ctx: Context, op: Full) -> None:
+    """A tile of one number is written where it is used."""
+    assert op.result is not None
+    t, number = op.type, op.value
+    if isinstance(number, Expr):
+        size = ctx.bounds.exact(number)
+        if size is None or size.value is None:
+            text = f"tl.full({dims_text(t)}, {ctx.integer(number)}, {ctx.carriers.register(t.dtype)})"
+            ctx.define(op, t, text, bounds=ctx.bounds.interval(number, {}))
+            return
+        number = size.value
+    if t.dtype.is_float:
+        number = rounded_literal(float(number), t.dtype)
+        ctx.enter(op.result, Value("", t, number, number))
+    else:
+        exact = Poly.const(int(number))
+        ctx.enter(op.result, Value("", t, number, number, Interval(exact, exact)))
+
+
+def lower_iota(ctx: Context, op: Iota) -> None:
+    assert op.result is not None
+    index = ctx.indices[op.index]
+    text = index.ask("offsets")
+    known = ctx.env[op.index]
+    tile = op.type.shape[0] if op.type.shape else 1
+    past = None if known.hi is None else known.hi.plus(power_of_two(tile) - 1)
+    value = Value(text, op.type, bounds=Interval(known.lo, past))
+    if op.type.dtype is DType.I64:
+        text = f"{text}.to(tl.int64)" if op.type.shape else f"tl.cast({text}, tl.int64)"
+        value = Value(text, op.type, bounds=value.bounds)
+    ctx.enter(op.result, value)
+
+
+def lower_expand(ctx: Context, op: Expand) -> None:
+    t = ctx.scope.values[op.result or ""]
+    x = ctx.value(op.x)
+    if x.constant is not None:
+        ctx.enter(op.result or "", Value("", t, x.pad, x.constant))
+    elif not x.type.shape:
+        ctx.define(op, t, f"tl.full((1,), {x.text}, {ctx.carriers.register(t.dtype)})")
+    elif x.text.endswith("]"):
+        ctx.define(op, t, f"tl.expand_dims({x.text}, {op.dim})", pad=x.pad, bounds=x.bounds)
+    else:
+        places = [i for i in range(t.rank) if i != op.dim]
+        ctx.define(op, t, x.text + index_suffix(places, t.rank), pad=x.pad, bounds=x.bounds,
+                   in_place=ctx.uses.in_place(op))  # fmt: skip
+
+
+def lower_broadcast(ctx: Context, op: Broadcast) -> None:
+    x = ctx.value(op.x)
+    if x.constant is not None:
+        ctx.enter(op.result or "", Value("", op.type, x.constant, x.constant, x.bounds))
+        return
+    shape = padded_of(op.type)
+    if x.type.shape:
+        text = f"tl.broadcast_to({x.text}, {shape_text(shape)})"
+    else:
+        text = f"tl.full({shape_text(shape)}, {x.text}, {ctx.carriers.register(op.type.dtype)})"
+    ctx.define(op, op.type, text, bounds=x.bounds)
+
+
+def lower_permute(ctx: Context, op: Permute) -> None:
+    t = ctx.scope.values[op.result or ""]
+    x = ctx.value(op.x)
+    if x.constant is not None:
+        ctx.enter(op.result or "", Value("", t, x.pad, x.constant))
+        return
+    text = f"tl.permute({x.text}, {shape_text(op.order)})"
+    if op.order == (1, 0):
+        text = f"tl.trans({x.text})"
+    ctx.define(op, t, text, pad=x.pad, bounds=x.bounds)
+
+
+def lower_reshape(ctx: Context, op: Reshape) -> None:
+    x = ctx.value(op.x)
+    if x.constant is not None:
+        ctx.enter(op.result or "", Value("", op.type, x.pad, x.constant))
+        return
+    if not _keeps_lanes(x.type.shape, op.type.shape):
+        raise Unsupported(
+            f"`reshape` of {x.type} to {op.type}",
+            "sizes that are not powers of two are padded, and the padding would move",
+            "use tile sizes that are powers of two for the dimensions that are reshaped",
+        )
+    if not x.type.shape:
+        register = ctx.carriers.register(x.type.dtype)
+        text = x.text if not op.type.shape else f"tl.full({dims_text(op.type)}, {x.text}, {register})"
+    elif not op.type.shape:
+        text = f"tl.max(tl.reshape({x.text}, (1,)), axis=0)"  # the only element
+    else:
+        text = f"tl.reshape({x.text}, {dims_text(op.type)})"
+    ctx.define(op, op.type, text, pad=x.pad, bounds=x.bounds)
+
+
+def _keeps_lanes(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    """Whether element order is the same in padded tiles: padding may be outermost in a group only.
+
+    The shapes are cut into the smallest groups of dimensions with equal products.
+    """
+    left, right = [n for n in old if n != 1], [n for n in new if n != 1]
+    while left or right:
+        a, b = [left.pop(0)], [right.pop(0)]
+        while math.prod(a) != math.prod(b):
+            if math.prod(a) < math.prod(b):
+                a.append(left.pop(0))
+            else:
+                b.append(right.pop(0))
+        inner = (*a[1:], *b[1:])
+        if any(power_of_two(n) != n for n in inner):
+            return False
+        if math.prod(map(power_of_two, a)) != math.prod(map(power_of_two, b)):
+            return False
+    return True
+
+
+def dims_text(t: TileType) -> str:
+    """The padded shape as a tuple."""
+    return shape_text(padded_of(t))

@@ -1,0 +1,237 @@
+"""The state of lowering one kernel: names, sizes, values and loop variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ke_ir.expr import LEVEL, Bin, Call, Dim, Expr, Neg, Num, Var, dims_of, variables
+from ke_ir.ir import DimDecl, For, Kernel, LoopVar, statements
+from ke_ir.ops.base import Op, Operand, Stmt
+from ke_ir.scope import TypeScope
+from ke_ir.types import DType, TileType
+from lowering.triton.bounds import Bounds, Interval, Poly
+from lowering.triton.options import TritonOptions
+from lowering.triton.uses import Uses, is_unnamed
+from lowering.triton.values import Carriers, Literal, Value, literal, power_of_two
+from lowering.triton.writer import Line, Names, Writer, atom, bare
+
+_TIGHT = 9  # binding level of an atom
+_NESTED_WIDTH = 60
+
+
+@dataclass
+class Index:
+    """A loop variable in scope. ``offsets`` is its tile of indices (or the scalar itself).
+
+    ``from_start`` is how the offsets are written where ``start`` has a variable of its own.
+    ``masked`` tells that some of the tile's lanes may lie beyond the loop's range. The lines that
+    define ``start``, ``end``, ``offsets`` and ``mask`` appear in the text when asked for.
+    """
+
+    var: LoopVar
+    offsets: str
+    start: str
+    end: str = ""
+    mask: str = ""
+    masked: bool = False
+    padded: bool = False
+    lines: Mapping[str, Line] | None = None
+    from_start: str = ""
+
+    def ask(self, part: str) -> str:
+        """The name of a part, whose definition is then kept in the text."""
+        if self.lines and part in self.lines:
+            self.lines[part].needed = True
+            for below in {"end": ["start"], "mask": ["offsets"]}.get(part, []):
+                self.ask(below)
+            if part == "mask" and self.padded:
+                self.ask("end")
+            if part == "start":
+                self.lines["offsets"].text = self.from_start
+        return str(getattr(self, part))
+
+
+class Context:
+    """Everything the emitters of statements share while one kernel is lowered."""
+
+    def __init__(self, kernel: Kernel, sizes: Mapping[str, int], options: TritonOptions) -> None:
+        self.kernel, self.sizes, self.options = kernel, sizes, options
+        self.carriers = Carriers(options)
+        self.scope = TypeScope(kernel)
+        self.uses = Uses(kernel)
+        self.runtime = runtime_dims(kernel.dims)
+        self.bounds = Bounds(
+            {n: s for n, s in sizes.items() if n not in self.runtime},
+            {d.name: (d.low or 0, d.high) for d in kernel.dims if d.high is not None},
+            {d.name: d.size for d in kernel.dims if d.is_derived and d.name in self.runtime},
+        )
+        self.out = Writer()
+        self.names = Names(set())
+        self.tensor_names = {name: self.names.new(name) for name in kernel.tensors}
+        self.dim_names = {d.name: self.names.new(d.name) for d in kernel.dims}
+        self.used_dims: set[str] = set()
+        self.constexprs: dict[str, int] = {}
+        self.helpers: dict[str, None] = {}
+        self.values: dict[str, Value] = {}
+        self.indices: dict[str, Index] = {}
+        self.env: dict[str, Interval] = {}
+        self.multiples: dict[str, int] = {}
+        self.assign_to: dict[int, str] = {}
+        loops = [s for s in statements(kernel.body) if isinstance(s, For)]
+        self.uneven_stages = len({s.stages for s in loops}) > 1
+        self.loop_stages: set[int] = set()
+        self._definitions: dict[str, tuple[Stmt, int]] = {}
+
+    # -- sizes and integers --------------------------------------------------------------------
+    def dim(self, name: str) -> str:
+        """The Python name of a dim, which becomes an argument of the kernel."""
+        self.used_dims.add(name)
+        return self.dim_names[name]
+
+    def block(self, var: LoopVar) -> tuple[str, str]:
+        """Names of the constants for a tile's size and its number of lanes."""
+        tile = var.tile or 1
+        size = self._constant(f"BLOCK_{var.name.upper()}", tile)
+        lanes = power_of_two(tile)
+        return size, size if lanes == tile else self._constant(f"LANES_{var.name.upper()}", lanes)
+
+    def _constant(self, base: str, value: int) -> str:
+        name, n = base, 1
+        while name in self.dim_names.values() or self.constexprs.get(name, value) != value:
+            n += 1
+            name = f"{base}_{n}"
+        self.constexprs[name] = value
+        return name
+
+    def leaf(self, name: str) -> str:
+        """A scalar variable of an integer expression."""
+        if name in self.indices:
+            return self.indices[name].ask("offsets")
+        return self.values[name].text
+
+    def integer(
+        self, e: Expr, leaf: Callable[[str], str] | None = None, level: int = 0
+    ) -> str:
+        """An integer expression as text; ``leaf`` gives the text of variables."""
+        leaf = leaf or self.leaf
+        match e:
+            case Num(value):
+                return str(value) if value >= 0 or level == 0 else f"({value})"
+            case Dim(name):
+                return self.dim(name)
+            case Var(name):
+                return leaf(name)
+            case Neg(arg):
+                text = f"-{self.integer(arg, leaf, _TIGHT)}"
+                return f"({text})" if level else text
+            case Call(("begin" | "end") as fn, (Var(name),)):
+                return self.indices[name].ask("start" if fn == "begin" else "end")
+            case Call(fn, args):
+                return f"{fn}({', '.join(self.integer(a, leaf) for a in args)})"
+            case Bin(("//" | "%") as op, lhs, rhs) if not self.never_negative(lhs):
+                fn = self.helper("floor_divide" if op == "//" else "floor_modulo")
+                return f"{fn}({self.integer(lhs, leaf)}, {self.integer(rhs, leaf)})"
+            case Bin(op, lhs, rhs):
+                mine = LEVEL[op]
+                text = f"{self.integer(lhs, leaf, mine)} {op} {self.integer(rhs, leaf, mine + 1)}"
+                return f"({text})" if mine < level else text
+        raise TypeError(f"not an integer expression: {e!r}")
+
+    def never_negative(self, e: Expr) -> bool:
+        return self.bounds.at_most(Poly.const(0), self.bounds.interval(e, self.env).lo)
+
+    def trips(self, var: LoopVar) -> int | None:
+        """Number of iterations, when it is the same for every size."""
+        span = self.bounds.exact(var.hi) if not variables(var.hi) else None
+        low = self.bounds.exact(var.lo) if not variables(var.lo) else None
+        if span is None or low is None or (size := (span - low).value) is None:
+            return None
+        return -(-size // var.step)
+
+    # -- values --------------------------------------------------------------------------------
+    def helper(self, name: str) -> str:
+        """The name of a helper function, which is then written into the file."""
+        self.helpers[name] = None
+        return name
+
+    def value(self, operand: Operand) -> Value:
+        assert isinstance(operand, str), "a literal has no type of its own"
+        return self.values[operand]
+
+    def constant(self, operand: Operand) -> Literal | None:
+        """The one number that an operand is, if it is one."""
+        return self.values[operand].constant if isinstance(operand, str) else operand
+
+    def text(self, operand: Operand, dtype: DType) -> str:
+        """An operand as a Python atom."""
+        if isinstance(operand, str):
+            return self.materialised(self.values[operand])
+        return literal(operand, dtype)
+
+    def materialised(self, v: Value) -> str:
+        """The text of a value; a constant becomes a tile."""
+        return v.text or self.full(v.constant or 0, v.type)
+
+    def full(self, number: Literal, t: TileType) -> str:
+        shape, dtype = shape_text(padded_of(t)), self.carriers.register(t.dtype)
+        if number == 0 and not t.dtype.is_bool:
+            return f"tl.zeros({shape}, dtype={dtype})" if t.shape else f"tl.full((), 0, {dtype})"
+        return f"tl.full({shape}, {literal(number, t.dtype)}, {dtype})"
+
+    def define(
+        self,
+        op: Op,
+        t: TileType,
+        text: str,
+        *,
+        pad: Literal | None = None,
+        bounds: Interval | None = None,
+        in_place: bool = False,
+    ) -> None:
+        """Enter an op's result: assign ``text`` to a variable, or keep it to be written in place."""
+        assert op.result is not None
+        known = {} if bounds is None else {"bounds": bounds}
+        nested = is_unnamed(op.result) and len(text) < _NESTED_WIDTH and self.uses.in_place(op)
+        if nested and "\n" not in text:
+            value = Value(atom(text), t, pad, **known)
+        elif in_place:
+            value = Value(text, t, pad, **known)
+        else:
+            base = "t" if is_unnamed(op.result) else op.result
+            name = self.assign_to.get(id(op)) or self.names.new(base)
+            self.out.line(f"{name} = {bare(text)}")
+            value = Value(name, t, pad, owned=True, **known)
+        self.enter(op.result, value)
+        self._definitions[op.result] = (op, 0)
+
+    def enter(self, name: str, value: Value, by: tuple[Stmt, int] | None = None) -> None:
+        """Make a value known under its KE-IR name; ``by`` is the statement and place defining it."""
+        self.values[name] = value
+        self.env[name] = value.bounds
+        if by is not None:
+            self._definitions[name] = by
+
+    def lends(self, name: Operand, loop: For) -> bool:
+        """Whether a loop may carry a value in the variable of the one it starts from."""
+        if not isinstance(name, str) or name not in self._definitions:
+            return False
+        s, place = self._definitions[name]
+        return self.values[name].owned and self.uses.used_once_by(s, place, loop)
+
+
+def padded_of(t: TileType) -> tuple[int, ...]:
+    return tuple(power_of_two(n) for n in t.shape)
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
+
+
+def runtime_dims(dims: tuple[DimDecl, ...]) -> set[str]:
+    """Dims whose size is learnt at launch: ranges, and what derives from them."""
+    out: set[str] = set()
+    for d in dims:
+        if d.is_range or (d.is_derived and dims_of(d.size) & out):
+            out.add(d.name)
+    return out

@@ -1,0 +1,306 @@
+"""The Python functions around the kernels: the launcher, and ``prepare`` for a ``once`` section."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from ke_ir.expr import Bin, Dim, Expr, Num, dims_of, evaluate_int, rewrite, show
+from ke_ir.ir import (
+    DimDecl,
+    Kernel,
+    KernelCall,
+    LoopVar,
+    Once,
+    Program,
+    ProgramStmt,
+    Repeat,
+    Temp,
+    View,
+    program_statements,
+    statements,
+)
+from ke_ir.ops.memory import Accumulate
+from ke_ir.types import TensorType
+from lowering.triton.bounds import Bounds
+from lowering.triton.kernel import LoweredKernel
+from lowering.triton.options import Unsupported
+from lowering.triton.values import Carriers, identity, literal
+from lowering.triton.writer import WIDTH, Names, Writer, call
+
+
+class Launcher:
+    """Writes the launcher of a program. ``kernels`` gives the lowered kernel of every call."""
+
+    def __init__(
+        self,
+        program: Program,
+        kernels: Mapping[int, LoweredKernel],
+        carriers: Carriers,
+        bounds: Bounds,
+        units: int,
+    ) -> None:
+        self.program, self.kernels, self.carriers = program, kernels, carriers
+        self.bounds, self.units = bounds, units
+        self.names = Names({program.name, "prepare", "prepared", "config", "meta", "device"})
+        self.tensor_names = {n: self.names.new(n) for n in (*program.tensors, *program.temps)}
+        self.dim_names = {d.name: self.names.new(d.name) for d in program.dims}
+        self.used: set[str] = set()
+        self.out = Writer()
+
+    # -- functions -----------------------------------------------------------------------------
+    def functions(self) -> list[str]:
+        """``prepare`` if there is a ``once`` section, and the launcher."""
+        once = [s for s in self.program.body if isinstance(s, Once)]
+        prepared = self._prepared(once)
+        out = [self._prepare(once, prepared)] if once else []
+        return [*out, self._launcher(prepared)]
+
+    def _prepared(self, once: Sequence[Once]) -> list[str]:
+        """Temporaries that ``once`` sections fill."""
+        calls = [c for s in once for c in program_statements(s.body) if isinstance(c, KernelCall)]
+        return list(dict.fromkeys(v.tensor for c in calls for v in c.outs))
+
+    def _prepare(self, once: Sequence[Once], prepared: list[str]) -> str:
+        self.out, self.used = Writer(), set()
+        temps = {n: self.program.temps[n] for n in prepared}
+        for name, t in temps.items():
+            self._allocate(name, t)
+        for s in once:
+            self._body([x for x in s.body if not isinstance(x, Temp)])
+        results = ", ".join(self.tensor_names[n] for n in prepared)
+        self.out.line(f"return ({results},)")
+        args = ", ".join(self.tensor_names[p.name] for p in self.program.inputs)
+        doc = f'    """What is computed once per set of weights: {results}."""'
+        return "\n".join([f"def prepare({args}):", doc, *self._sizes(), self.out.render()])
+
+    def _launcher(self, prepared: list[str]) -> str:
+        self.out, self.used = Writer(), set()
+        p = self.program
+        for x in p.inputs:
+            shape, dtype = self._shape(x.type.shape), self.carriers.torch(x.type.dtype)
+            self.out.line(f'_check("{x.name}", {self.tensor_names[x.name]}, {shape}, {dtype})')
+        self._outputs()
+        inputs = ", ".join(self.tensor_names[x.name] for x in p.inputs)
+        if prepared:
+            names = ", ".join(self.tensor_names[n] for n in prepared)
+            self.out.line(f"({names},) = prepare({inputs}) if prepared is None else prepared")
+        skip = set(prepared)
+        body = [s for s in p.body if not isinstance(s, Once)]
+        self._body([s for s in body if not (isinstance(s, Temp) and s.name in skip)])
+        self.out.line(f"return {', '.join(self.tensor_names[x.name] for x in p.outputs)}")
+        extra = "out=None, prepared=None" if prepared else "out=None"
+        head = call(f"def {p.name}", [*filter(None, [inputs]), "*", extra], WIDTH)
+        sizes = self._sizes()
+        return "\n".join([f"{head}:", self._doc(bool(prepared)), *sizes, self.out.render()])
+
+    def _doc(self, prepares: bool) -> str:
+        gives = ", ".join(f"{x.name}: {x.type}" for x in self.program.outputs)
+        lines = [f'    """{gives}']
+        lines += ["", "    ``out`` takes preallocated outputs, as a tuple."]
+        if prepares:
+            lines += ["    ``prepared`` takes what ``prepare`` returned for the same weights."]
+        return "\n".join([*lines, '    """'])
+
+    def _outputs(self) -> None:
+        self.out.line("if out is None:")
+        with self.out.indented():
+            for x in self.program.outputs:
+                self._allocate(x.name, x.type)
+        names = [self.tensor_names[x.name] for x in self.program.outputs]
+        self.out.line("else:")
+        with self.out.indented():
+            target = f"({names[0]},)" if len(names) == 1 else ", ".join(names)
+            self.out.line(f"{target} = out")
+            for x in self.program.outputs:
+                shape, dtype = self._shape(x.type.shape), self.carriers.torch(x.type.dtype)
+                self.out.line(f'_check("{x.name}", {self.tensor_names[x.name]}, {shape}, {dtype})')
+
+    def _allocate(self, name: str, t: TensorType) -> None:
+        first = self.program.inputs[0].name if self.program.inputs else ""
+        device = f"{self.tensor_names[first]}.device" if first else "torch.get_default_device()"
+        dtype = self.carriers.torch(t.dtype)
+        text = f"torch.empty({self._shape(t.shape)}, dtype={dtype}, device={device})"
+        self.out.line(f"{self.tensor_names[name]} = {text}")
+
+    def _shape(self, shape: Iterable[Expr]) -> str:
+        parts = [self._integer(e) for e in shape]
+        return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+
+    # -- sizes ---------------------------------------------------------------------------------
+    def _integer(self, e: Expr) -> str:
+        self.used |= dims_of(e)
+        return show(self._named(e))
+
+    def _named(self, e: Expr) -> Expr:
+        return rewrite(e, lambda n: Dim(self.dim_names[n.name]) if isinstance(n, Dim) else None)
+
+    def _sizes(self) -> list[str]:
+        """Lines that define the dims used: read from shapes, computed, or fixed."""
+        wanted = set(self.used)
+        for d in reversed(self.program.dims):
+            if d.name in wanted and d.is_derived:
+                wanted |= dims_of(d.size)
+        lines = []
+        for d in self.program.dims:
+            if d.name not in wanted:
+                continue
+            name = self.dim_names[d.name]
+            if d.is_range:
+                lines += [f"    {name} = {self._read(d)}"]
+                lines += [f"    if not {d.low} <= {name} <= {d.high}:",
+                          f'        raise ValueError(f"{d.name} = {{{name}}}, '
+                          f'not within {d.low} to {d.high}")']  # fmt: skip
+            elif d.is_derived and not self._static(d.name):
+                lines.append(f"    {name} = {show(self._named(d.size))}")
+            else:
+                lines.append(f"    {name} = {self.bounds.static[d.name]}")
+        return lines
+
+    def _static(self, name: str) -> bool:
+        return name in self.bounds.static
+
+    def _read(self, d: DimDecl) -> str:
+        """Where a run-time dim is found: an input's shape, else the output's, else the default."""
+        for p in self.program.inputs:
+            for i, e in enumerate(p.type.shape):
+                if e == Dim(d.name):
+                    return f"{self.tensor_names[p.name]}.shape[{i}]"
+        for p in self.program.inputs:
+            for i, e in enumerate(p.type.shape):
+                got = self._solved(e, d.name)
+                if got is not None:
+                    return f"{self.tensor_names[p.name]}.shape[{i}]{got}"
+        for k, p in enumerate(self.program.outputs):
+            for i, e in enumerate(p.type.shape):
+                if e == Dim(d.name):
+                    return f'DIMS["{d.name}"] if out is None else out[{k}].shape[{i}]'
+        raise Unsupported(
+            f"dim {d.name} = {d.low} to {d.high}", "no tensor's shape tells its size",
+            f"make {d.name} static, or give a tensor a dimension of that size",
+        )  # fmt: skip
+
+    def _solved(self, e: Expr, name: str) -> str | None:
+        """Solve ``size == factor * dim + rest`` for the dim: what to append to the size."""
+        p = self.bounds.exact(e)
+        if p is None or not set(p.terms) <= {(name,), ()} or (name,) not in p.terms:
+            return None
+        factor, rest = p.terms[(name,)], p.terms.get((), 0)
+        moved = f" {'-' if rest > 0 else '+'} {abs(rest)}" if rest else ""
+        return moved if factor == 1 else None if moved else f" // {factor}"
+
+    # -- statements ----------------------------------------------------------------------------
+    def _body(self, body: Iterable[ProgramStmt]) -> None:
+        for s in body:
+            if isinstance(s, Temp):
+                self._allocate(s.name, s.type)
+            elif isinstance(s, KernelCall):
+                self._call(s)
+            elif isinstance(s, Repeat):
+                lo = "" if s.lo == Num(0) else f"{self._integer(s.lo)}, "
+                self.out.line(f"for {s.var} in range({lo}{self._integer(s.hi)}):")
+                with self.out.indented():
+                    self._body(s.body)
+
+    def _view(self, v: View) -> str:
+        text = self.tensor_names[v.tensor]
+        if v.indices:
+            text += f"[{', '.join(self._integer(i) for i in v.indices)}]"
+        return text
+
+    def _call(self, s: KernelCall) -> None:
+        k = self.kernels[id(s)]
+        sizes = call_dims(self.program, s, k.kernel)
+        args = []
+        for p, v in zip((*k.kernel.inputs, *k.kernel.outputs), (*s.args, *s.outs), strict=True):
+            text = self._view(v)
+            args.append(f"{text}.view(torch.uint8)" if self.carriers.as_bytes(p.type.dtype) else text)
+        self._initialise(s, k.kernel)
+        args += [self._integer(sizes[d]) for d in k.runtime]
+        guard = self._may_be_empty(k, sizes)
+        if guard:
+            self.out.line(f"if {guard}:")
+            self.out.depth += 1
+        self.out.line(f'config = KERNELS["{k.name}"]')
+        args += ['**config["constexprs"]', '**config["options"]']
+        cells = " * ".join(self._count(k, v, sizes) for v in k.grid)
+        if k.persistent:
+            cells = f"min({self.units}, {cells})"
+        self.out.line(f"grid = {'lambda meta: ' if 'meta[' in cells else ''}({cells},)")
+        self.out.line(call(f"{k.name}[grid]", args, WIDTH - 4 * self.out.depth))
+        if guard:
+            self.out.depth -= 1
+
+    def _count(self, k: LoweredKernel, v: LoopVar, sizes: Mapping[str, Expr]) -> str:
+        span = _in_dims(extent(v), sizes)
+        if v.tile is None:
+            text = self._integer(span)
+            return text if text.isidentifier() or text.isdigit() else f"({text})"
+        return f'triton.cdiv({self._integer(span)}, meta["{k.blocks[v.name]}"])'
+
+    def _may_be_empty(self, k: LoweredKernel, sizes: Mapping[str, Expr]) -> str:
+        """The condition under which a grid that may be empty is launched."""
+        doubtful = []
+        for v in k.grid:
+            span = _in_dims(extent(v), sizes)
+            exact = self.bounds.exact(span)
+            if exact is None or self.bounds.smallest(exact) < 1:
+                doubtful.append(f"{self._integer(span)} > 0")
+        return " and ".join(dict.fromkeys(doubtful))
+
+    def _initialise(self, s: KernelCall, kernel: Kernel) -> None:
+        """Outputs that are accumulated into start from the identity."""
+        kinds = {x.tensor: x.kind for x in statements(kernel.body) if isinstance(x, Accumulate)}
+        for p, v in zip(kernel.outputs, s.outs, strict=True):
+            if p.name in kinds:
+                start = literal(identity(kinds[p.name], p.type.dtype), p.type.dtype)
+                self.out.line(f"{self._view(v)}.fill_({start})")
+
+
+def call_dims(program: Program, s: KernelCall, kernel: Kernel) -> dict[str, Expr]:
+    """The kernel's dims in this call, as expressions over the program's (see ``bind_call``)."""
+    tensors = {**program.tensors, **program.temps}
+    mine = {d.name for d in program.dims}
+    found: dict[str, Expr] = {}
+    for p, v in zip((*kernel.inputs, *kernel.outputs), (*s.args, *s.outs), strict=True):
+        given = tensors[v.tensor].shape[len(v.indices) :]
+        for e, size in zip(p.type.shape, given, strict=True):
+            if isinstance(e, Dim):
+                found.setdefault(e.name, size)
+    for d in kernel.dims:
+        if d.name not in found:
+            if d.name in mine and not d.is_derived:
+                found[d.name] = Dim(d.name)
+            else:
+                found[d.name] = _in_dims(d.size, found)
+    return found
+
+
+def _in_dims(e: Expr, sizes: Mapping[str, Expr]) -> Expr:
+    return rewrite(e, lambda n: sizes[n.name] if isinstance(n, Dim) else None)
+
+
+def extent(v: LoopVar) -> Expr:
+    """How many indices a grid variable runs over."""
+    return v.hi if v.lo == Num(0) else Bin("-", v.hi, v.lo)
+
+
+def grid_at(k: LoweredKernel, sizes: Mapping[str, int], units: int) -> list[int]:
+    """The launch grid at these sizes of the kernel's dims."""
+    cells = math.prod(-(-evaluate_int(extent(v), sizes) // v.step) for v in k.grid)
+    return [min(cells, units) if k.persistent else cells, 1, 1]
+
+
+def unaligned(
+    program: Program, s: KernelCall, kernel: Kernel, static: Mapping[str, int]
+) -> set[str]:
+    """Parameters that this call gives a part of a tensor which may not start at 16 bytes."""
+    tensors = {**program.tensors, **program.temps}
+    out = set()
+    for p, v in zip((*kernel.inputs, *kernel.outputs), (*s.args, *s.outs), strict=True):
+        size = p.type.dtype.bytes
+        for e in tensors[v.tensor].shape[len(v.indices) :]:
+            size *= evaluate_int(e, static) if dims_of(e) <= set(static) else 1
+        if v.indices and size % 16:
+            out.add(p.name)
+    return out

@@ -1,0 +1,163 @@
+"""A whole program as one Python text, in the form that ``docs/generated-triton.md`` describes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ke_ir.ir import Kernel, KernelCall, Module, OpDef, Param, Program, bind_call
+from lowering.triton.bounds import Bounds
+from lowering.triton.context import runtime_dims
+from lowering.triton.helpers import texts_of
+from lowering.triton.kernel import LoweredKernel, lower_kernel
+from lowering.triton.launcher import Launcher, grid_at, unaligned
+from lowering.triton.options import TritonOptions
+from lowering.triton.values import Carriers
+from lowering.triton.writer import WIDTH
+
+TEMPLATES = Path(__file__).resolve().parents[2] / "templates" / "triton"
+
+
+def lower(
+    module: Module, program: Program, dims: Mapping[str, int], options: TritonOptions
+) -> str:
+    """The generated file of a program, for these sizes of its dims.
+
+    Static dims are constants in the text; dims given as a range are read from the arguments, and
+    their sizes in ``dims`` only fill ``DIMS``, ``INPUTS`` and ``OUTPUTS``. Raises Unsupported.
+    """
+    sizes = program.sizes(dims)
+    kernels = _Kernels(module, program, sizes, options)
+    bounds = _bounds(program, sizes)
+    carriers = Carriers(options)
+    launcher = Launcher(program, kernels.by_call, carriers, bounds, options.units)
+    op = module.ops.get(program.name)
+    reference, inputs = _reference(op, program, sizes, options)
+    helpers = dict.fromkeys(h for k in kernels.distinct for h in k.helpers)
+    traits = options.traits
+    target = "Triton's interpreter" if options.interpret else traits.arch
+    return _render(
+        title=f"{program.name}: {_signature(program)}",
+        made_for=target,
+        program=program.name,
+        dims=_pairs(sizes),
+        inputs=_tensors(program.inputs, sizes),
+        outputs=_tensors(program.outputs, sizes),
+        kernels=[kernels.described(k) for k in kernels.distinct],
+        helpers=texts_of(helpers),
+        functions=launcher.functions(),
+        reference=reference,
+        random_inputs=inputs,
+        single=len(program.outputs) == 1,
+    )
+
+
+def _signature(p: Program) -> str:
+    sides = (", ".join(f"{x.name}: {x.type}" for x in side) for side in (p.inputs, p.outputs))
+    return " -> ".join(sides)
+
+
+def _bounds(program: Program, sizes: Mapping[str, int]) -> Bounds:
+    runtime = runtime_dims(program.dims)
+    return Bounds(
+        {n: s for n, s in sizes.items() if n not in runtime},
+        {d.name: (d.low or 0, d.high) for d in program.dims if d.high is not None},
+        {d.name: d.size for d in program.dims if d.is_derived and d.name in runtime},
+    )
+
+
+class _Kernels:
+    """The kernels of a program, one for each kernel and set of static sizes that it calls."""
+
+    def __init__(
+        self, module: Module, program: Program, sizes: Mapping[str, int], options: TritonOptions
+    ) -> None:
+        self.by_call: dict[int, LoweredKernel] = {}
+        self.distinct: list[LoweredKernel] = []
+        self.unaligned: dict[str, set[str]] = {}
+        self.grids: dict[str, list[int]] = {}
+        made: dict[tuple[Any, ...], LoweredKernel] = {}
+        static = {n: s for n, s in sizes.items() if n not in runtime_dims(program.dims)}
+        for s in program.calls:
+            kernel = module.kernels[s.kernel]
+            bound = bind_call(program, s, kernel, sizes)
+            key = (s.kernel, *_static_sizes(kernel, bound))
+            if key not in made:
+                name = self._name(kernel)
+                made[key] = lower_kernel(kernel, bound, options, name)
+                self.distinct.append(made[key])
+                self.grids[name] = grid_at(made[key], bound, options.units)
+            lowered = self.by_call[id(s)] = made[key]
+            given = self._unaligned(program, s, kernel, static)
+            self.unaligned.setdefault(lowered.name, set()).update(given)
+
+    def _name(self, kernel: Kernel) -> str:
+        count = sum(k.kernel.name == kernel.name for k in self.distinct)
+        return f"{kernel.name}_kernel" + (f"_{count + 1}" if count else "")
+
+    def _unaligned(
+        self, program: Program, s: KernelCall, kernel: Kernel, static: Mapping[str, int]
+    ) -> set[str]:
+        return unaligned(program, s, kernel, static)
+
+    def described(self, k: LoweredKernel) -> dict[str, str]:
+        """A kernel's entry in ``KERNELS``, as Python text."""
+        skipped = self.unaligned[k.name]
+        return {
+            "name": k.name,
+            "text": k.text,
+            "signature": _pairs(k.signature, 21),
+            "constexprs": _pairs(k.static, 22),
+            "divisible": _text([n for n in k.divisible if n not in skipped]),
+            "options": _pairs(k.options, 19),
+            "grid": str(self.grids[k.name]),
+        }
+
+
+def _static_sizes(kernel: Kernel, bound: Mapping[str, int]) -> Iterable[tuple[str, int]]:
+    runtime = runtime_dims(kernel.dims)
+    return sorted((n, s) for n, s in bound.items() if n not in runtime)
+
+
+def _text(x: Any) -> str:
+    """A literal with double quotes, as formatters like it."""
+    if isinstance(x, str):
+        return f'"{x}"'
+    if isinstance(x, list):
+        return f"[{', '.join(map(_text, x))}]"
+    return repr(x)
+
+
+def _pairs(d: Mapping[str, Any], column: int = 7) -> str:
+    """A dict literal, over several lines if it is long. ``column`` is where it starts."""
+    items = [f"{_text(k)}: {_text(v)}" for k, v in d.items()]
+    short = "{" + ", ".join(items) + "}"
+    if column + len(short) < WIDTH:
+        return short
+    pad = "    " if column < 10 else " " * 12
+    return "{\n" + "".join(f"{pad}{x},\n" for x in items) + pad[4:] + "}"
+
+
+def _tensors(params: tuple[Param, ...], sizes: Mapping[str, int]) -> str:
+    items = [f'"{p.name}": ("{p.type.dtype}", {p.type.sizes(dict(sizes))})' for p in params]
+    short = "{" + ", ".join(items) + "}"
+    if len(short) < WIDTH - 10:
+        return short
+    return "{\n" + "".join(f"    {x},\n" for x in items) + "}"
+
+
+def _reference(
+    op: OpDef | None, program: Program, sizes: Mapping[str, int], options: TritonOptions
+) -> tuple[str, list[str]]:
+    return "", []
+
+
+def _render(**values: Any) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True, autoescape=False,
+    )  # fmt: skip
+    return environment.get_template("program.py.j2").render(**values)
