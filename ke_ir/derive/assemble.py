@@ -1,0 +1,220 @@
+"""Derivation as a whole: op -> nodes -> groups -> kernels -> program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ke_ir.derive.contraction import Contraction, recognise
+from ke_ir.derive.emit import Context, Emitted, Emitter, parameters
+from ke_ir.derive.footprint import peak_bytes
+from ke_ir.derive.groups import Group, form_groups, references
+from ke_ir.derive.normal import Node, Normalizer, hi_of, lo_of
+from ke_ir.derive.split import split_large
+from ke_ir.derive.tiles import Tiler
+from ke_ir.expr import Dim, Expr, Range, Ref, evaluate_int, rewrite, walk
+from ke_ir.intervals import Interval
+from ke_ir.ir import Item, Kernel, KernelCall, Module, OpDef, Param, Program, ProgramStmt, Temp, View
+from ke_ir.types import DType, TensorType
+from ke_ir.verify import check
+
+LOCAL_BYTES = 104 << 10
+"""Bytes of live tiles that any target's local memory holds beside its own buffers."""
+
+
+def derive(op: OpDef, module: Module | None = None) -> tuple[Kernel | Program, ...]:
+    """Kernels, and a program where there are several, that compute ``op``.
+
+    The entry has the op's name, arguments and dims; names of the others begin with it. ``module``
+    is the module to which they will be added: its names are avoided, and its source shows where
+    an op is wrong. Raises IRError if the op does not verify.
+    """
+    source = (module.source, module.file) if module is not None else ("", "")
+    check(Module((op,), *source))
+    taken = set() if module is None else {i.name for i in module.items if not isinstance(i, OpDef)}
+    return _Derivation(op, taken).run()
+
+
+def with_derived(module: Module) -> Module:
+    """The module with a derivation for each op that has no kernel or program of its name."""
+    have = {i.name for i in module.items if isinstance(i, Kernel | Program)}
+    items: list[Item] = list(module.items)
+    for op in module.ops.values():
+        if op.name not in have:
+            made = derive(op, replace(module, items=tuple(items)))
+            items += made
+    return replace(module, items=tuple(items))
+
+
+class _Derivation:
+    def __init__(self, op: OpDef, taken: set[str]) -> None:
+        self.op, self.taken = op, taken
+        self.sizes = op.sizes()
+        wide = any(t.dtype is DType.F64 for t in op.tensors.values())
+        outputs = {p.name: p.type for p in op.outputs}
+        self.context = Context(DType.F64 if wide else DType.F32, outputs, dim_spans(op))
+        self.tensors: dict[str, TensorType] = {p.name: p.type for p in op.inputs}
+        self.temps: list[str] = []
+        self.moved: dict[str, str] = {}
+
+    def run(self) -> tuple[Kernel | Program, ...]:
+        nodes = Normalizer(self.op).nodes()
+        kinds = node_kinds(nodes, self.tensors)
+        nodes = split_large(nodes, self.extent, self.contractions(nodes, kinds))
+        kinds = node_kinds(nodes, self.tensors)
+        groups = form_groups(nodes, self.extent)
+        emitted: list[tuple[Group, Emitted]] = []
+        for i, g in enumerate(groups):
+            later = {r.tensor for h in groups[i + 1 :] for n in h.members for r in references(n)}
+            g = self.with_temporaries(g)
+            stored = {n: self.temp_name(n) for n in sorted(g.names & later)}
+            emitted.append((g, self.emit(g, stored, self.contractions(g.members, kinds))))
+            self.record(emitted[-1][1], stored)
+        if len(emitted) == 1:
+            body = (emitted[0][1].parallel,)
+            op = self.op
+            return (Kernel(op.name, op.inputs, op.outputs, op.dims, body),)
+        return self.program(emitted)
+
+    def extent(self, r: Range) -> int | None:
+        """Size of a range at the default sizes; None if it depends on data or other indices."""
+        try:
+            return evaluate_int(hi_of(r), self.sizes) - evaluate_int(lo_of(r), self.sizes)
+        except (KeyError, ValueError):
+            return None
+
+    def contractions(
+        self, nodes: Sequence[Node], kinds: Mapping[str, DType]
+    ) -> dict[str, Contraction]:
+        """Nodes for a matrix unit, by name."""
+        found = {n.name: recognise(n, self.extent) for n in nodes}
+        return {
+            n: c for n, c in found.items()
+            if c is not None and (kinds[n].is_float or self.fits_int_dot(c))
+        }  # fmt: skip
+
+    def fits_int_dot(self, c: Contraction) -> bool:
+        """True for plain 8-bit operands of one dtype whose sum stays within i32."""
+        kinds = [
+            self.tensors[e.tensor].dtype if isinstance(e, Ref) and e.tensor in self.tensors else None
+            for e in (c.a, c.b)
+        ]
+        bound = {DType.I8: 1 << 14, DType.U8: 1 << 16}.get(kinds[0] or DType.F32)
+        if bound is None or kinds[0] is not kinds[1]:
+            return False
+        for r in c.node.inner:
+            n = self.largest(r)
+            if n is None:
+                return False
+            bound *= n
+        return bound < 1 << 31
+
+    def largest(self, r: Range) -> int | None:
+        """The most indices that a range may have at any size of the dims."""
+        sizes = {n: s.hi for n, s in self.context.spans.items() if s.hi is not None}
+        try:
+            return evaluate_int(hi_of(r), sizes)
+        except (KeyError, ValueError):
+            return None
+
+    def with_temporaries(self, g: Group) -> Group:
+        """The group reading nodes of earlier kernels from where they were stored."""
+
+        def move(e: Expr) -> Expr | None:
+            if isinstance(e, Ref) and e.tensor in self.moved:
+                return replace(e, tensor=self.moved[e.tensor])
+            return None
+
+        return Group(g.axes, [replace(n, expr=rewrite(n.expr, move)) for n in g.members])
+
+    def temp_name(self, node: str) -> str:
+        """The name of the temporary for a node's value; outputs keep theirs for themselves."""
+        name = f"{node}_value" if node in self.context.outputs else node
+        while name in self.tensors or name in self.op.tensors:
+            name += "_"
+        return name
+
+    def record(self, e: Emitted, stored: Mapping[str, str]) -> None:
+        """Make what a kernel wrote known to those after it."""
+        for node, temp in stored.items():
+            if temp in e.writes:
+                self.tensors[temp] = e.writes[temp]
+                self.temps.append(temp)
+            else:
+                temp = node
+                self.tensors[node] = self.context.outputs[node]
+            if temp != node:
+                self.moved[node] = temp
+
+    def emit(
+        self, g: Group, stored: Mapping[str, str], contractions: Mapping[str, Contraction]
+    ) -> Emitted:
+        """The group with the largest tiles that fit; with the smallest if none do."""
+        written = {*stored, *self.context.outputs}
+        tiler = Tiler(g, self.tensors, self.extent, self.sizes, contractions, written)
+        best: Emitted | None = None
+        level = 0
+        while (plan := tiler.plan(level)) is not None:
+            best = Emitter(g, plan, self.context, self.tensors, stored, contractions).run()
+            if peak_bytes(self.kernel("", best)) <= LOCAL_BYTES:
+                break
+            level += 1
+        assert best is not None
+        return best
+
+    def kernel(self, name: str, e: Emitted) -> Kernel:
+        ins, outs = parameters(e, self.tensors, self.context)
+        return Kernel(name, ins, outs, self.op.dims, (e.parallel,))
+
+    def program(self, emitted: Sequence[tuple[Group, Emitted]]) -> tuple[Kernel | Program, ...]:
+        kernels: list[Kernel] = []
+        body: list[ProgramStmt] = [Temp(t, self.tensors[t]) for t in self.temps]
+        for g, e in emitted:
+            k = self.kernel(self.kernel_name(g), e)
+            kernels.append(k)
+            body.append(KernelCall(k.name, _views(k.inputs), _views(k.outputs)))
+        op = self.op
+        entry = Program(op.name, op.inputs, op.outputs, op.dims, tuple(body))
+        return (*kernels, entry)
+
+    def kernel_name(self, g: Group) -> str:
+        name = f"{self.op.name}_{g.members[-1].name}"
+        while name in self.taken or name == self.op.name:
+            name += "_"
+        self.taken.add(name)
+        return name
+
+
+def _views(ps: Sequence[Param]) -> tuple[View, ...]:
+    return tuple(View(p.name) for p in ps)
+
+
+def dim_spans(op: OpDef) -> dict[str, Interval]:
+    """Sizes that each dim may have."""
+    from ke_ir.intervals import interval
+
+    out: dict[str, Interval] = {}
+    for d in op.dims:
+        if d.is_range:
+            out[d.name] = Interval(d.low, d.high)
+            continue
+        names = {n.name for n in walk(d.size) if isinstance(n, Dim)}
+        variable = rewrite(d.size, _dim_as_var)
+        out[d.name] = interval(variable, {}, {n: out[n] for n in names})
+    return out
+
+
+def _dim_as_var(e: Expr) -> Expr | None:
+    from ke_ir.expr import Var
+
+    return Var(e.name) if isinstance(e, Dim) else None
+
+
+def node_kinds(nodes: Sequence[Node], tensors: Mapping[str, TensorType]) -> dict[str, DType]:
+    """F32, I32 or I1 for each node: whether it is a float, an integer or a condition."""
+    from ke_ir.derive.kinds import kind
+
+    known = {n: kind(Ref(n, ()), {n: t.dtype}) for n, t in tensors.items()}
+    for n in nodes:
+        known[n.name] = kind(n.expr, known)
+    return {n.name: known[n.name] for n in nodes}

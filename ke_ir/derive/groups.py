@@ -1,0 +1,130 @@
+"""Which nodes of an op share a kernel.
+
+A kernel is parallel over the ``axes`` of its group. Reductions over those axes, what follows from
+them element by element, and outputs with further indices (looped over inside) go together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ke_ir.derive.normal import Node, hi_of
+from ke_ir.expr import Expr, Range, Ref, Var, walk
+
+ENOUGH = 64
+"""Parallel iterations below which an output's further indices are not looped over inside."""
+FEW = 1 << 14
+"""Elements that one program may write in a loop, however few programs there are."""
+
+
+@dataclass
+class Group:
+    """The nodes of one kernel, with the axes' names for their indices."""
+
+    axes: tuple[Range, ...]
+    members: list[Node] = field(default_factory=list)
+
+    @property
+    def names(self) -> set[str]:
+        return {n.name for n in self.members}
+
+    def extra(self, node: Node) -> tuple[Range, ...]:
+        """Indices of a member that are not axes."""
+        own = {r.name for r in self.axes}
+        return tuple(r for r in node.indices if r.name not in own)
+
+
+def references(node: Node) -> list[Ref]:
+    exprs = [node.expr, *(hi_of(r) for r in node.indices)]
+    return [n for e in exprs for n in walk(e) if isinstance(n, Ref)]
+
+
+def form_groups(nodes: Sequence[Node], extent: Callable[[Range], int | None]) -> list[Group]:
+    """Groups in an order in which each comes after those whose values it reads."""
+    groups: list[Group] = []
+    home: dict[str, int] = {}
+    for node in nodes:
+        needs = [home[r.tensor] for r in references(node) if r.tensor in home]
+        at = _place(node, groups, max(needs, default=-1), extent)
+        if at is None:
+            groups.append(Group(node.indices))
+            at = len(groups) - 1
+        mapping = _mapping(node, groups[at]) or {}
+        groups[at].members.append(node.renamed(mapping))
+        home[node.name] = at
+    return groups
+
+
+def _place(
+    node: Node, groups: list[Group], latest: int, extent: Callable[[Range], int | None]
+) -> int | None:
+    """The group that a node joins; None for a new one. It may not stand before ``latest``."""
+    for at in range(len(groups) - 1, max(latest, 0) - 1, -1):
+        g = groups[at]
+        mapping = _mapping(node, g)
+        if mapping is None:
+            continue
+        uses = at == latest
+        if not uses and not _related(node, g):
+            continue
+        if len(node.indices) == len(g.axes):
+            return at
+        if not node.is_reduction and uses and _worth_looping(node, g, mapping, extent):
+            return at
+    return None
+
+
+def _worth_looping(
+    node: Node, g: Group, mapping: Mapping[str, str], extent: Callable[[Range], int | None]
+) -> bool:
+    """An output over more than the axes fits in if enough programs remain, or little is done."""
+    programs = inside = 1
+    for r in g.axes:
+        programs *= extent(r) or 1
+    for r in node.indices:
+        if r.name not in mapping:
+            inside *= extent(r) or FEW
+    return programs >= ENOUGH or inside <= FEW
+
+
+def _related(node: Node, g: Group) -> bool:
+    """True if a member that does the same kind of work reads one of the node's tensors."""
+    mine = {r.tensor for r in references(node)}
+    return any(
+        m.is_reduction == node.is_reduction
+        and len(m.indices) == len(node.indices)
+        and _inner(m) == _inner(node)
+        and mine & {r.tensor for r in references(m)}
+        for m in g.members
+    )
+
+
+def _inner(n: Node) -> list[Expr | None]:
+    return [r.hi for r in n.inner]
+
+
+def _mapping(node: Node, g: Group) -> dict[str, str] | None:
+    """The node's index for each axis, so that every member that it reads is read in place."""
+    reads = [r for r in references(node) if r.tensor in g.names]
+    by_name = {m.name: m for m in g.members}
+    out: dict[str, str] = {}
+    mine = {r.name: r for r in node.indices}
+    for ref in reads:
+        target = by_name[ref.tensor]
+        if g.extra(target):
+            return None
+        for sub, axis in zip(ref.indices, target.indices, strict=True):
+            if not isinstance(sub, Var) or sub.name not in mine:
+                return None
+            if out.setdefault(sub.name, axis.name) != axis.name:
+                return None
+    if not reads:
+        if len(node.indices) != len(g.axes):
+            return None
+        out = {r.name: a.name for r, a in zip(node.indices, g.axes, strict=True)}
+    if set(out.values()) != {a.name for a in g.axes} or len(set(out.values())) != len(out):
+        return None
+    axes = {a.name: a for a in g.axes}
+    same = all(mine[i].hi == axes[a].hi for i, a in out.items())
+    return out if same else None

@@ -1,0 +1,301 @@
+"""An op as a list of nodes: each a single reduction or a pointwise expression.
+
+Every index gets a name of its own in the op (``d'1``, ``d'2``: what stands before the quote is
+shown). Pointwise intermediates are written into their uses; every reduction becomes a node, except
+those inside a reduction whose range depends on data, which stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from ke_ir.expr import (
+    Bin,
+    Call,
+    Expr,
+    Neg,
+    Num,
+    Range,
+    Reduce,
+    Ref,
+    Var,
+    rewrite,
+    show,
+    substitute,
+    variables,
+    walk,
+)
+from ke_ir.ir import OpDef
+from ke_ir.ranges import EquationRanges, infer_ranges
+
+LARGEST = 4000
+"""Nodes of an expression above which a pointwise intermediate is stored, not written into uses."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """``name[indices] = expr``, with all ranges given.
+
+    ``expr`` is pointwise, or a reduction of a pointwise body. Indices start at 0.
+    """
+
+    name: str
+    indices: tuple[Range, ...]
+    expr: Expr
+
+    @property
+    def is_reduction(self) -> bool:
+        return isinstance(self.expr, Reduce)
+
+    @property
+    def index_names(self) -> tuple[str, ...]:
+        return tuple(r.name for r in self.indices)
+
+    @property
+    def inner(self) -> tuple[Range, ...]:
+        """Ranges of the reduction; empty for a pointwise node."""
+        return self.expr.ranges if isinstance(self.expr, Reduce) else ()
+
+    def renamed(self, names: Mapping[str, str]) -> Node:
+        """With other names for the indices on the left."""
+        values = {a: Var(b) for a, b in names.items()}
+        return Node(
+            self.name,
+            tuple(
+                replace(r, name=names.get(r.name, r.name), hi=substitute(hi_of(r), values))
+                for r in self.indices
+            ),
+            substitute(self.expr, values),
+        )
+
+
+def hi_of(r: Range) -> Expr:
+    """The upper bound of a range that has been inferred."""
+    assert r.hi is not None
+    return r.hi
+
+
+def lo_of(r: Range) -> Expr:
+    return Num(0) if r.lo is None else r.lo
+
+
+def is_dense(r: Range) -> bool:
+    """True for a range from 0 to a size known from the dims."""
+    return lo_of(r) == Num(0) and not any(isinstance(n, Ref | Var) for n in walk(hi_of(r)))
+
+
+def free_indices(e: Expr) -> list[str]:
+    """Indices that ``e`` uses and does not bind, in order of first appearance."""
+    bound = {r.name for n in walk(e) if isinstance(n, Reduce) for r in n.ranges}
+    return [v for v in variables(e) if v not in bound]
+
+
+class Normalizer:
+    """Makes the nodes of one op; use once: ``Normalizer(op).nodes()``."""
+
+    def __init__(self, op: OpDef) -> None:
+        self.op = op
+        self.outputs = {p.name for p in op.outputs}
+        self.taken = {p.name for p in (*op.inputs, *op.outputs)} | {e.target for e in op.equations}
+        self.count = 0
+        self.done: list[Node] = []
+        self.by_name: dict[str, Node] = {}
+        self.inlined: dict[str, Node] = {}
+        self.same: dict[str, Node] = {}
+
+    def nodes(self) -> list[Node]:
+        """In an order in which each comes after what it uses; those nobody uses are left out."""
+        for eq in infer_ranges(self.op).equations:
+            self.equation(eq)
+        used = set(self.outputs)
+        kept: list[Node] = []
+        for n in reversed(self.done):
+            if n.name in used:
+                kept.append(n)
+                exprs = (n.expr, *(hi_of(r) for r in n.indices))
+                used |= {r.tensor for e in exprs for r in walk(e) if isinstance(r, Ref)}
+        return kept[::-1]
+
+    def unique(self, name: str) -> str:
+        self.count += 1
+        return f"{name.split(chr(39))[0]}'{self.count}"
+
+    def equation(self, eq: EquationRanges) -> None:
+        target = eq.equation.target
+        names = {n: self.unique(n) for n in eq.outer}
+        values: dict[str, Expr] = {a: Var(b) for a, b in names.items()}
+        indices = tuple(
+            Range(names[n], Num(0), substitute(eq.ranges[n][1], values)) for n in eq.outer
+        )
+        rhs = self.alpha(eq.equation.rhs, values, eq)
+        rhs = self.inline(rhs)
+        context = {r.name: r for r in indices}
+        rhs = self.extract(rhs, context, target)
+        node = Node(target, indices, rhs)
+        if isinstance(rhs, Reduce) and set(free_indices(rhs)) != set(node.index_names):
+            node = replace(node, expr=self.as_node(rhs, context, f"{target}_{rhs.kind}"))
+        if node.is_reduction or self.is_epilogue(node) or size(node.expr) > LARGEST:
+            self.add(node)
+            return
+        self.inlined[target] = node
+        if target in self.outputs:
+            self.add(node)
+
+    def add(self, node: Node) -> None:
+        self.done.append(node)
+        self.by_name[node.name] = node
+
+    def is_epilogue(self, node: Node) -> bool:
+        """True if it only reworks, element by element, a reduction of the same indices."""
+        mine = set(node.index_names)
+        return any(
+            isinstance(r, Ref)
+            and r.tensor in self.by_name
+            and {i.name for i in r.indices if isinstance(i, Var)} == mine
+            and len(r.indices) == len(mine)
+            for r in walk(node.expr)
+        )
+
+    def alpha(self, e: Expr, values: Mapping[str, Expr], eq: EquationRanges) -> Expr:
+        """Rename every index to a name of its own and write out the ranges."""
+        match e:
+            case Var(name):
+                return values[name]
+            case Bin(_, lhs, rhs):
+                return replace(
+                    e, lhs=self.alpha(lhs, values, eq), rhs=self.alpha(rhs, values, eq)
+                )
+            case Neg(arg):
+                return replace(e, arg=self.alpha(arg, values, eq))
+            case Call(_, args):
+                return replace(e, args=tuple(self.alpha(a, values, eq) for a in args))
+            case Ref(_, indices, fill):
+                return replace(
+                    e,
+                    indices=tuple(self.alpha(i, values, eq) for i in indices),
+                    fill=None if fill is None else self.alpha(fill, values, eq),
+                )
+            case Reduce(kind, ranges, body):
+                inner = dict(values)
+                out = []
+                for r in ranges:
+                    lo, hi = (self.alpha(b, inner, eq) for b in eq.ranges[r.name])
+                    name = self.unique(r.name)
+                    inner[r.name] = Var(name)
+                    out.append(Range(name, lo, hi))
+                return Reduce(kind, tuple(out), self.alpha(body, inner, eq), loc=e.loc)
+        return e
+
+    def inline(self, e: Expr) -> Expr:
+        """Write pointwise intermediates into their uses."""
+
+        def expand(n: Expr) -> Expr | None:
+            if not isinstance(n, Ref) or n.tensor not in self.inlined:
+                return None
+            node = self.inlined[n.tensor]
+            body = self.rebound(node.expr)
+            values = dict(zip(node.index_names, n.indices, strict=True))
+            body = substitute(body, values)
+            if n.fill is None:
+                return body
+            return guarded(body, n.indices, [hi_of(r) for r in node.indices], n.fill)
+
+        return rewrite(e, expand)
+
+    def rebound(self, e: Expr) -> Expr:
+        """A copy whose reductions bind new names."""
+        if not any(isinstance(n, Reduce) for n in walk(e)):
+            return e
+        names: dict[str, Expr] = {
+            r.name: Var(self.unique(r.name))
+            for n in walk(e) if isinstance(n, Reduce) for r in n.ranges
+        }  # fmt: skip
+
+        def fix(n: Expr) -> Expr | None:
+            if isinstance(n, Var):
+                return names.get(n.name)
+            if isinstance(n, Reduce):
+                return replace(n, ranges=tuple(
+                    replace(r, name=show(names[r.name])) for r in n.ranges))  # fmt: skip
+            return None
+
+        return rewrite(e, fix)
+
+    def extract(self, e: Expr, context: Mapping[str, Range], target: str, root: bool = True) -> Expr:
+        """Replace the reductions below the root by references to nodes of their own."""
+        match e:
+            case Bin(_, lhs, rhs):
+                return replace(
+                    e,
+                    lhs=self.extract(lhs, context, target, False),
+                    rhs=self.extract(rhs, context, target, False),
+                )
+            case Neg(arg):
+                return replace(e, arg=self.extract(arg, context, target, False))
+            case Call(_, args):
+                return replace(
+                    e, args=tuple(self.extract(a, context, target, False) for a in args)
+                )
+            case Ref(_, indices, fill):
+                return replace(
+                    e,
+                    indices=tuple(self.extract(i, context, target, False) for i in indices),
+                    fill=None if fill is None else self.extract(fill, context, target, False),
+                )
+            case Reduce(kind, ranges, body):
+                inner = {**context, **{r.name: r for r in ranges}}
+                bounds = [
+                    replace(
+                        r,
+                        lo=self.extract(lo_of(r), inner, target, False),
+                        hi=self.extract(hi_of(r), inner, target, False),
+                    )
+                    for r in ranges
+                ]
+                body = self.extract(body, inner, target, False)
+                made = Reduce(kind, tuple(bounds), body, loc=e.loc)
+                return made if root else self.as_node(made, context, f"{target}_{kind}")
+        return e
+
+    def as_node(self, e: Reduce, context: Mapping[str, Range], name: str) -> Expr:
+        """A node for a reduction inside an expression; an equal earlier one serves again."""
+        free = [n for n in context if n in set(free_indices(e))]
+        if not all(is_dense(context[n]) for n in free):
+            return e
+        key = self.key(e, free, context)
+        if key not in self.same:
+            names = {n: self.unique(n) for n in free}
+            indices = tuple(context[n] for n in free)
+            while name in self.taken:
+                name += "_"
+            self.taken.add(name)
+            self.same[key] = Node(name, indices, e).renamed(names)
+            self.add(self.same[key])
+        return Ref(self.same[key].name, tuple(Var(n) for n in free))
+
+    def key(self, e: Reduce, free: list[str], context: Mapping[str, Range]) -> str:
+        """Equal for reductions that differ only in the names of their indices."""
+        names = {n: f"'{i}" for i, n in enumerate(free)}
+        bound = [r.name for n in walk(e) if isinstance(n, Reduce) for r in n.ranges]
+        names |= {n: f"''{i}" for i, n in enumerate(bound)}
+        plain = rewrite(
+            e,
+            lambda n: Var(names[n.name]) if isinstance(n, Var) else
+            replace(n, ranges=tuple(replace(r, name=names[r.name]) for r in n.ranges))
+            if isinstance(n, Reduce) else None,
+        )  # fmt: skip
+        return f"{show(plain)} over {[show(hi_of(context[n])) for n in free]}"
+
+
+def size(e: Expr) -> int:
+    return sum(1 for _ in walk(e))
+
+
+def guarded(body: Expr, indices: tuple[Expr, ...], sizes: list[Expr], fill: Expr) -> Expr:
+    """``body`` where the indices are inside the sizes, else ``fill``."""
+    condition: Expr | None = None
+    for i, n in zip(indices, sizes, strict=True):
+        for c in (Bin(">=", i, Num(0)), Bin("<", i, n)):
+            condition = c if condition is None else Bin("and", condition, c)
+    return body if condition is None else Call("select", (condition, body, fill))

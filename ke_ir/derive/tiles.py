@@ -1,0 +1,295 @@
+"""Tile sizes of one group: which loops there are, which of them are tiled, and by how much."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ke_ir.derive.contraction import Contraction
+from ke_ir.derive.groups import Group, references
+from ke_ir.derive.normal import Node, free_indices, hi_of, lo_of
+from ke_ir.derive.padding import is_affine
+from ke_ir.derive.reductions import Loop, plain_loop
+from ke_ir.expr import Bin, Expr, Num, Range, Ref, Var, variables
+from ke_ir.types import TensorType
+
+Extent = Callable[[Range], int | None]
+
+DOT_TILES = (
+    (128, 128, 64), (128, 128, 32), (128, 64, 64), (128, 64, 32), (64, 64, 32), (64, 32, 32),
+    (32, 32, 32), (16, 16, 32), (16, 16, 16),
+)  # fmt: skip
+"""Rows, columns and terms of a contraction's tiles, largest first."""
+ELEMENTS = 8192
+"""Elements of the largest tile of a kernel without contraction."""
+PROGRAMS = 256
+"""Parallel iterations to keep before rows are put together in one program."""
+UNKNOWN = 128
+"""Size that is assumed of a range that depends on data."""
+WINDOW = 16
+"""Reduced ranges up to this size run one by one, unless memory lies along them."""
+
+
+@dataclass
+class Plan:
+    """The loops of one kernel. ``nests`` are those of each member that has some, outermost first."""
+
+    parallel: list[Loop]
+    nests: dict[str, list[Loop]]
+    dots: dict[str, tuple[str, str]] = field(default_factory=dict)
+    grouped: int = 0
+
+
+def power(n: int) -> int:
+    """The next power of two."""
+    return 1 << max(0, n - 1).bit_length()
+
+
+def below(n: int) -> int:
+    """The last power of two that is not above ``n``."""
+    return 1 << (max(1, n).bit_length() - 1)
+
+
+class Tiler:
+    """Plans one group. ``tensors`` are the types of all tensors and temporaries by name."""
+
+    def __init__(
+        self, group: Group, tensors: Mapping[str, TensorType], extent: Extent,
+        sizes: Mapping[str, int], contractions: Mapping[str, Contraction], written: set[str],
+    ) -> None:  # fmt: skip
+        self.group, self.tensors, self.extent, self.sizes = group, tensors, extent, sizes
+        self.contractions, self.written = contractions, written
+        self.pinned = {
+            v
+            for n in group.members
+            for r in (*n.inner, *group.extra(n))
+            for b in (lo_of(r), hi_of(r))
+            for v in free_indices(b)
+        }
+
+    def plan(self, level: int) -> Plan | None:
+        """The ``level``-th choice, each smaller than the one before; None when there is none."""
+        if self.contractions:
+            return self.contraction(level)
+        return self.elementwise(ELEMENTS >> level) if ELEMENTS >> level >= 16 else None
+
+    def size(self, r: Range) -> int:
+        n = self.extent(r)
+        return UNKNOWN if n is None else n
+
+    def inner(self, node: Node) -> tuple[Range, ...]:
+        """Ranges that a member loops over: reduced ones, or the further ones of an output."""
+        return node.inner if node.is_reduction else self.group.extra(node)
+
+    # Contractions
+
+    def contraction(self, level: int) -> Plan | None:
+        first = next(iter(self.contractions.values()))
+        rows, columns = self.fused(first.rows), self.fused(first.columns)
+        choices = self.dot_tiles(rows, columns)
+        if level >= len(choices):
+            return None
+        tm, tn, tk = choices[level]
+        row = self.tiled(rows, tm)
+        column = self.tiled(columns, tn)
+        taken = {*row.members, *column.members}
+        batch = [plain_loop(r, None) for r in self.group.axes if r.name not in taken]
+        plan = Plan([*batch, row, column], {})
+        if self.trips(row) >= 8 and self.trips(column) >= 4:
+            plan.grouped = 8
+        for n in self.group.members:
+            c = self.contractions.get(n.name)
+            if c is not None and _names(c.rows) == _names(first.rows) and (
+                _names(c.columns) == _names(first.columns)
+            ):
+                loops = self.term_loops(n, c, tk)
+                plan.nests[n.name] = loops
+                plan.dots[n.name] = (row.name, column.name)
+            elif self.inner(n):
+                plan.nests[n.name] = self.inside_dot(n, tm, tn)
+        return plan
+
+    def inside_dot(self, node: Node, tm: int, tn: int) -> list[Loop]:
+        """Loops of another reduction that shares a contraction's tiles: one index at a time."""
+        return [plain_loop(r, None) for r in self.inner(node)]
+
+    def fused(self, ranges: tuple[Range, ...]) -> tuple[Range, ...]:
+        """The ranges to flatten into one: the last alone when it fills tiles well."""
+        n = self.size(ranges[-1])
+        fills = n >= 64 and n / (-(-n // 64) * 64) >= 0.9
+        return ranges[-1:] if len(ranges) == 1 or fills else ranges
+
+    def dot_tiles(
+        self, rows: tuple[Range, ...], columns: tuple[Range, ...]
+    ) -> list[tuple[int, int, int]]:
+        """Tiles no larger than needed, that leave enough programs, largest first."""
+        m, n = self.total(rows), self.total(columns)
+        others = 1
+        for r in self.group.axes:
+            if r.name not in _names(rows) and r.name not in _names(columns):
+                others *= self.size(r)
+        out: list[tuple[int, int, int]] = []
+        for tm, tn, tk in DOT_TILES:
+            t = (min(tm, max(16, power(m))), min(tn, max(16, power(n))), tk)
+            programs = others * -(-m // t[0]) * -(-n // t[1])
+            if t not in out and (programs >= PROGRAMS // 2 or t[0] * t[1] <= 64 * 64):
+                out.append(t)
+        return out
+
+    def total(self, ranges: Sequence[Range]) -> int:
+        n = 1
+        for r in ranges:
+            n *= self.size(r)
+        return n
+
+    def tiled(self, ranges: tuple[Range, ...], tile: int, stages: int = 1) -> Loop:
+        """One tiled loop over some dense ranges, flattened row-major."""
+        if len(ranges) == 1:
+            return plain_loop(ranges[0], tile, stages)
+        name = "".join(r.name.split("'")[0] for r in ranges) + "'"
+        members: dict[str, Expr] = {}
+        inner: Expr | None = None
+        for i, r in reversed(list(enumerate(ranges))):
+            e: Expr = Var(name)
+            if inner is not None:
+                e = Bin("//", e, inner)
+            if i > 0:
+                e = Bin("%", e, hi_of(r))
+            members[r.name] = e
+            inner = hi_of(r) if inner is None else _times(hi_of(r), inner)
+        assert inner is not None
+        return Loop(name, Num(0), inner, tile, dict(reversed(members.items())), stages)
+
+    def trips(self, loop: Loop) -> int:
+        """Iterations at the default sizes."""
+        n = 1
+        for r in (*self.group.axes, *(r for m in self.group.members for r in self.inner(m))):
+            if r.name in loop.members:
+                n *= self.size(r)
+        return -(-n // (loop.tile or 1))
+
+    def term_loops(self, node: Node, c: Contraction, tile: int) -> list[Loop]:
+        """Loops over the reduced indices: one tiled, innermost; the others one by one."""
+        terms = tuple(r for r in c.terms if r.name not in self.pinned)
+        main = max(terms or c.terms, key=self.size)
+        flat: tuple[Range, ...] = (main,)
+        dense = [r for r in terms if lo_of(r) == Num(0) and self.extent(r) is not None]
+        if self.size(main) < 16 and len(dense) > 1:
+            flat = tuple(dense)
+        t = min(tile, max(16, power(self.total(flat))))
+        stages = min(3, max(1, -(-self.total(flat) // t)))
+        names = _names(flat)
+        return [
+            *(plain_loop(r, None) for r in node.inner if r.name not in names),
+            self.tiled(flat, t, stages),
+        ]
+
+    # Everything else
+
+    def elementwise(self, elements: int) -> Plan:
+        nests = {n.name: self.inner(n) for n in self.group.members if self.inner(n)}
+        chosen: dict[str, int] = {}
+        axes = [r for r in self.group.axes if r.name not in self.pinned]
+        weights = self.weights()
+        heaviest = max(weights.values(), default=0.0)
+        fast = {v: w for v, w in weights.items() if w >= heaviest / 10}
+        for ranges in nests.values() or [()]:
+            self.along_memory(ranges, axes, chosen, elements, fast)
+        largest = max((self.product(chosen, ranges) for ranges in nests.values()), default=1)
+        self.pack_rows(axes, chosen, elements // largest)
+        for ranges in nests.values():
+            self.fill_nest(ranges, axes, chosen, elements)
+        parallel = [plain_loop(r, chosen.get(r.name)) for r in self.group.axes]
+        return Plan(parallel, {n: self.loops(rs, chosen) for n, rs in nests.items()})
+
+    def product(self, chosen: Mapping[str, int], ranges: Sequence[Range]) -> int:
+        n = 1
+        for r in ranges:
+            n *= chosen.get(r.name, 1)
+        return n
+
+    def along_memory(
+        self, ranges: Sequence[Range], axes: list[Range], chosen: dict[str, int], elements: int,
+        fast: Mapping[str, float],
+    ) -> None:  # fmt: skip
+        """Tile the indices of one nest and the axes along which tensors are contiguous."""
+        inside = [r for r in ranges if r.name not in self.pinned]
+        order = sorted((r for r in (*axes, *inside) if r.name in fast), key=lambda r: -fast[r.name])
+        reduces = any(n.is_reduction for n in self.group.members)
+        for i, r in enumerate(order):
+            around = self.product(chosen, axes) * self.product(chosen, inside)
+            cap = 32 if i else 128 if reduces and r in axes else 1024
+            t = min(power(self.size(r)), cap, below(elements // around))
+            if t > 1 and r.name not in chosen:
+                chosen[r.name] = t
+
+    def weights(self) -> dict[str, float]:
+        """Indices along which memory is contiguous, by the elements of the tensors read there."""
+        out: dict[str, float] = {}
+        for n in self.group.members:
+            by_name = {r.name: r for r in (*self.group.axes, *self.inner(n))}
+            by_name = {k: r for k, r in by_name.items() if k not in self.pinned}
+            for ref in references(n):
+                if ref.indices and is_affine(ref.indices[-1]):
+                    names = [v for v in variables(ref.indices[-1]) if v in by_name]
+                    if names:
+                        best = max(names, key=lambda v: self.size(by_name[v]))
+                        out[best] = out.get(best, 0) + self.volume(ref)
+            if n.name in self.written and n.indices and n.indices[-1].name in by_name:
+                last = n.indices[-1].name
+                out[last] = out.get(last, 0) + self.total(n.indices)
+        return {v: w for v, w in out.items() if w > 0}
+
+    def volume(self, ref: Ref) -> float:
+        t = self.tensors.get(ref.tensor)
+        n = 1
+        for s in t.sizes(dict(self.sizes)) if t is not None else ():
+            n *= s
+        return float(n)
+
+    def pack_rows(self, axes: list[Range], chosen: dict[str, int], elements: int) -> None:
+        """Give each program more rows while enough programs remain."""
+        room = elements // self.product(chosen, axes)
+        programs = 1
+        for r in self.group.axes:
+            programs *= -(-self.size(r) // chosen.get(r.name, 1))
+        for r in reversed(axes):
+            if r.name in chosen or room < 2 or self.size(r) < 2:
+                continue
+            rows = min(power(self.size(r)), below(room), below(programs // PROGRAMS))
+            if rows > 1:
+                chosen[r.name] = rows
+            return
+
+    def fill_nest(
+        self, ranges: Sequence[Range], axes: list[Range], chosen: dict[str, int], elements: int
+    ) -> None:
+        """Tile further loops with what is left of the elements."""
+        along = any(r.name in chosen for r in ranges)
+        for r in reversed(ranges):
+            room = elements // (self.product(chosen, axes) * self.product(chosen, ranges))
+            n = self.size(r)
+            if r.name in chosen or r.name in self.pinned or room < 2:
+                continue
+            if n > WINDOW or (along and n > 1):
+                chosen[r.name] = min(power(n), below(room), 1024 if not along else 64)
+
+    def loops(self, ranges: Sequence[Range], chosen: Mapping[str, int]) -> list[Loop]:
+        """Untiled loops outside, tiled ones inside; the innermost is pipelined if it repeats."""
+        order = sorted(ranges, key=lambda r: r.name in chosen)
+        out = []
+        for i, r in enumerate(order):
+            tile = chosen.get(r.name)
+            repeats = tile is not None and self.size(r) > tile
+            out.append(plain_loop(r, tile, 2 if repeats and i == len(order) - 1 else 1))
+        return out
+
+
+def _names(ranges: Sequence[Range]) -> set[str]:
+    return {r.name for r in ranges}
+
+
+def _times(a: Expr, b: Expr) -> Expr:
+    if isinstance(a, Num) and isinstance(b, Num):
+        return Num(a.value * b.value)
+    return Bin("*", a, b)
