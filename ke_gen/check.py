@@ -13,7 +13,9 @@ from ke_gen.files import read_text, shown
 from ke_gen.terminal import paint, print_wrapped
 
 if TYPE_CHECKING:
-    from search.evaluation.verdict import Verdict
+    from collections.abc import Sequence
+
+    from search.evaluation.verdict import StageResult, Verdict
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -21,70 +23,66 @@ if TYPE_CHECKING:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 def check(as_json: bool, files: tuple[str, ...]) -> int:
     """Parse and verify each FILE, and check its kernels' meaning against their ops in float64."""
-    from search.evaluation.evaluator import Evaluator
+    from search.evaluation.evaluator import Candidate, Evaluator
 
-    code, report = 0, []
+    codes, report = [0], []
     with Evaluator() as evaluator:
         for path in files:
             try:
-                verdicts, diagnostics = evaluator.check(read_text(path), shown(path))
+                text = read_text(path)
             except Fault as fault:
-                fault.report()
+                codes.append(fault.report())
                 report.append({"file": path, "error": fault.what, "help": fault.fix})
-                code = BAD_INPUT
                 continue
-            parsed = all(s.outcome.value != "failed" for v in verdicts for s in v.stages[:1])
-            worst = _code(verdicts, parsed)
-            code = max(code, worst)
-            report.append(_entry(path, verdicts, diagnostics))
+            verdicts = evaluator.check(Candidate(text, shown(path)))
+            codes.append(_code(verdicts))
+            report.append(_entry(path, verdicts))
             if not as_json:
-                _print(path, verdicts, diagnostics)
+                _print(shown(path), verdicts)
     if as_json:
         print(json.dumps(report, indent=2))
-    return code
+    return WRONG if WRONG in codes else max(codes)
 
 
-def _code(verdicts: tuple[Verdict, ...], parsed: bool) -> int:
-    if not parsed:
-        return BAD_INPUT
-    return WRONG if any(v.failures for v in verdicts) else 0
+def _code(verdicts: Sequence[Verdict]) -> int:
+    failed = {s.stage for v in verdicts for s in v.failures}
+    return BAD_INPUT if "parse" in failed else WRONG if failed else 0
 
 
-def _entry(path: str, verdicts: tuple[Verdict, ...], diagnostics: tuple[Any, ...]) -> dict[str, Any]:
+def _entry(path: str, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    kernels = [v.to_dict() for v in verdicts]
     return {
         "file": path,
-        "diagnostics": [d.to_dict() for d in diagnostics],
         "kernels": [
-            {
-                "name": v.program,
-                "degenerate": v.degenerate,
-                "stages": [
-                    {"stage": s.stage, "outcome": s.outcome.value, "reason": s.reason,
-                     "detail": dict(s.detail)}
-                    for s in v.stages
-                ],
-            }
-            for v in verdicts
+            {key: k[key] for key in ("program", "stages", "lower_precision", "degenerate")}
+            for k in kernels
         ],
-    }  # fmt: skip
+    }
 
 
-def _print(path: str, verdicts: tuple[Verdict, ...], diagnostics: tuple[Any, ...]) -> None:
-    for d in diagnostics:
-        print(d.render(), file=sys.stderr)
+def _print(file: str, verdicts: Sequence[Verdict]) -> None:
     for v in verdicts:
-        failed = v.failures
-        if not v.program:
-            print(f"{path}: {paint('bad', 'wrong')}")
-            continue
-        word = paint("bad", "wrong") if failed else paint("good", "ok")
-        print_wrapped(f"{path}: @{v.program}: {word}{'' if failed else _meaning(v)}")
-        for s in failed:
-            print(f"error: @{v.program}: {s.stage}: {s.reason}", file=sys.stderr)
+        name = f"{file}: @{v.program}" if v.program else file
+        if not v.failures:
+            print_wrapped(f"{name}: {paint('good', 'ok')}: {_meaning(v)}")
+        else:
+            print_wrapped(f"{name}: {paint('bad', 'wrong')}")
+        for s in v.failures:
+            _print_failure(v, s)
         if v.degenerate:
             print_wrapped(f"note: degenerate task: {v.degenerate}", "  ")
 
 
+def _print_failure(v: Verdict, s: StageResult) -> None:
+    from ke_gen.report import rendered
+
+    texts = rendered(s) or [f"error: @{v.program}: {s.stage}: {s.reason}"]
+    sys.stdout.flush()
+    for text in texts:
+        print(text, file=sys.stderr)
+
+
 def _meaning(v: Verdict) -> str:
-    said = [f"{s.stage} {s.outcome.value}: {s.reason}" for s in v.stages if s.stage == "meaning"]
-    return f" ({'; '.join(said)})" if said else ""
+    stage = v.stages[-1]
+    passed = stage.outcome.value == "passed"
+    return stage.reason if passed else f"meaning not checked: {stage.reason}"

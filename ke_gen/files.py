@@ -93,14 +93,12 @@ def parse_dims(given: Sequence[str], program: Program) -> dict[str, int]:
         if not equals or not value.strip().isdecimal():
             raise Fault(BAD_INPUT, f"--dim {text}: not of the form NAME=SIZE", "such as --dim B=4")
         if name not in declared:
-            known = f"dims: {', '.join(declared)}"
-            raise Fault(
-                BAD_INPUT, f"--dim {text}: no dim `{name}`", f"{near(name, declared)} {known}".strip()
-            )
+            known = f"{near(name, declared)} dims: {', '.join(declared)}".strip()
+            raise Fault(BAD_INPUT, f"--dim {text}: no dim `{name}`", known)
         dim, size = declared[name], int(value)
         if dim.is_derived:
             raise Fault(BAD_INPUT, f"--dim {text}: `{name}` follows from other dims")
-        low, high = (dim.low or 0, dim.high) if dim.high is not None else (1, None)
+        low, high = (dim.low or 1, dim.high) if dim.high is not None else (1, None)
         if size < low or (high is not None and size > high):
             limits = f"{low} to {high}" if high is not None else f"{low} or more"
             raise Fault(BAD_INPUT, f"--dim {text}: out of range", f"`{name}` may be {limits}")
@@ -109,12 +107,12 @@ def parse_dims(given: Sequence[str], program: Program) -> dict[str, int]:
 
 
 def all_sizes(program: Program, given: Mapping[str, int]) -> dict[str, int]:
-    """Sizes of all dims of a program. Raises Fault when a derived one has no value or is negative."""
+    """Sizes of all dims of a program. Raises Fault when a derived one is not positive."""
     try:
         sizes = program.sizes(given)
     except (ValueError, KeyError, OverflowError) as error:
         raise Fault(BAD_INPUT, f"these dims give no sizes: {error}") from None
-    bad = [f"{name} = {size}" for name, size in sizes.items() if size < 0]
+    bad = [f"{name} = {size}" for name, size in sizes.items() if size < 1]
     if bad:
-        raise Fault(BAD_INPUT, f"these dims give a negative size: {', '.join(bad)}")
+        raise Fault(BAD_INPUT, f"these dims give no size to compute: {', '.join(bad)}")
     return sizes

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ke_ir.ir import Module, Program
     from targets.base import Target
 
-EMITS = ("ir", "source", "ttir", "asm", "mlir", "llvm")
+EMITS = "ir, source, and what the target's compiler has: ttir, ttgir, llir, asm, mlir, llvm"
 COMMANDS_HELP = (
     ("check FILE...", "verify, and check the meaning of kernels against their ops"),
     ("eval FILE...", "check and time on each target: a table, or --json"),
@@ -42,9 +42,9 @@ class _Main(click.Command):
 
 @click.command(cls=_Main, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--target", "-t", metavar="T", help="Target, or target.arch: amd, amd.gfx942.")
-@click.option("--arch", metavar="A", default="", help="Architecture; the target's first if left out.")
+@click.option("--arch", metavar="A", default="", help="Architecture; else the target's first.")
 @click.option("--emit", metavar="STAGE", default="source", show_default=True,
-              help=f"One of {', '.join(EMITS)}.")  # fmt: skip
+              help=f"One of {EMITS}.")  # fmt: skip
 @click.option("--output", "-o", metavar="OUT", help="Write to a file instead of standard output.")
 @click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Size of a dim; may be repeated.")
 @click.option("--kernel", metavar="NAME", default="", help="Which one, when a file has several.")
@@ -65,13 +65,12 @@ def generate(
     """
     from targets.registry import find_target, target_names
 
-    _check_emit(emit, EMITS, "")
     if target is None and emit != "ir":
         names = ", ".join(target_names()) or "none is installed"
         raise Fault(BAD_INPUT, "--target is missing", f"targets: {names}")
     found = find_target(target, arch) if target is not None else None
     if found is not None:
-        _check_emit(emit, ("ir", "source", *found.emits), f" for target {found.name}")
+        _check_emit(emit, ("ir", "source", *found.emits), f" of target {found.name}")
     module = load(file)
     from ke_ir.derive import with_derived
 
@@ -86,8 +85,8 @@ def _check_emit(emit: str, known: tuple[str, ...], of: str) -> None:
     from ke_ir.diagnostics import near
 
     if emit not in known:
-        listed = f"stages{of}: {', '.join(known)}"
-        raise Fault(BAD_INPUT, f"--emit {emit}: no such stage{of}", f"{near(emit, known)} {listed}")
+        help_text = f"{near(emit, known)} stages{of}: {', '.join(known)}".strip()
+        raise Fault(BAD_INPUT, f"--emit {emit}: no such stage{of}", help_text)
 
 
 def _text(
@@ -102,10 +101,9 @@ def _text(
     knobs = knobs_for(target, module, program)
     if emit == "source":
         return target.lower(module, program, knobs, dims).text
-    from ke_ir.printer import print_module
     from search.evaluation.emit import compiled_stage
 
-    return compiled_stage(print_module(module), program.name, target, emit, dims)
+    return compiled_stage(module.source, module.file, program.name, target, emit, dims)
 
 
 def _write(text: str, output: str | None) -> None:

@@ -25,9 +25,9 @@ def paint(style: str, text: str) -> str:
 
 
 def width() -> int:
-    """Columns of the terminal; 100 when the output is piped."""
+    """Columns of the terminal; 120 when the output is piped."""
     if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
-        return 100
+        return 120
     return max(20, shutil.get_terminal_size((100, 24)).columns)
 
 

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-MEANING_TOLERANCE = 1e-9
-"""Relative; what two float64 evaluations in different order stay well within."""
-
 BENCHMARK_TOLERANCE = {
     DType.F64: 1e-4, DType.F32: 1e-4, DType.F16: 1e-2, DType.BF16: 1e-2,
     DType.F8E4M3: 0.125, DType.F8E5M2: 0.25,
@@ -98,9 +95,10 @@ def _one(name: str, got: Array, want: Array, allowed: Array) -> Comparison:
 
 
 def capped(bound: Array, want: Array, dtype: DType) -> Array:
-    """The bound, never looser than the benchmark's tolerance, never tighter than one rounding."""
+    """The bound, never looser than the benchmark's tolerance; zero for integers and booleans."""
     if not dtype.is_float:
         return np.zeros(want.shape)
     size = np.abs(np.nan_to_num(want.astype(np.float64)))
     tolerance = BENCHMARK_TOLERANCE[dtype]
-    return np.minimum(np.nan_to_num(bound, nan=np.inf), tolerance + tolerance * size)
+    cap: Array = tolerance + tolerance * size
+    return np.asarray(np.minimum(np.nan_to_num(bound, nan=np.inf), cap))

@@ -72,7 +72,10 @@ class _Worker:
         theirs.close()
 
     def serve(
-        self, request: tuple[str, Mapping[str, Any]], limits: Limits, progress: Callable[[Any], None]
+        self,
+        request: tuple[str, Mapping[str, Any]],
+        limits: Limits,
+        progress: Callable[[Any], None],
     ) -> Any:
         """One request. After WorkerFailed other than ``error`` the worker must be stopped."""
         deadline = time.monotonic() + limits.seconds
@@ -86,7 +89,8 @@ class _Worker:
                 if kind == "done":
                     return value
                 if kind == "failed":
-                    raise WorkerFailed(*value, self._log_tail())
+                    cause, reason = value
+                    raise WorkerFailed(cause, reason, self._log_tail())
                 progress(value)
         except (EOFError, ConnectionError):
             raise self._died() from None

@@ -41,16 +41,16 @@ class Precision:
 
 def precision_of(module: Module, program: Program, contract: Signature) -> Precision:
     """The precision of all kernels that ``program`` calls; ``contract`` is its op (or itself)."""
-    values: set[DType] = {t.dtype for t in program.temps.values()}
     dots: set[tuple[DType, str]] = set()
+    values: set[DType] = {t.dtype for t in program.temps.values()}
     for name in dict.fromkeys(call.kernel for call in program.calls):
-        for dtype, dot in _walk(module.kernels[name]):
+        for dtype, product in _walk(module.kernels[name]):
             values.add(dtype)
-            if dot is not None:
-                dots.add((dot[0], dot[1]))
+            if product is not None:
+                dots.add(product)
     floats = {d for d in values if d.is_float}
-    declared = [p.type.dtype for p in (*contract.inputs, *contract.outputs) if p.type.dtype.is_float]
-    own = max((d.unit_roundoff for d in declared), default=DType.F64.unit_roundoff)
+    declared = [p.type.dtype for p in (*contract.inputs, *contract.outputs)]
+    own = max((d.unit_roundoff for d in declared if d.is_float), default=0.0)
     lowest = max(floats, key=lambda d: d.unit_roundoff, default=DType.F64)
     products = {p for d, p in dots if d is DType.F32 and p in _DOT_ROUNDOFF}
     dot = max(products, key=_DOT_ROUNDOFF.__getitem__, default="")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ke_ir.expr import Bin, Call, Expr, Num, Reduce, Ref, Var, children, evaluate_int, walk
+from ke_ir.expr import Bin, Call, Expr, Neg, Num, Reduce, Ref, Var, children, evaluate_int, walk
 from ke_ir.ranges import EquationRanges, infer_ranges
 from search.evaluation.verdict import Roofline
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _SAMPLES = 256
 """Points along each index at which a condition on indices is evaluated."""
-_FREE = frozenset({"select"})
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class _Counter:
     # Which part of each intermediate anything asks for.
 
     def _needed(self) -> dict[str, float]:
-        needed = {name: 0.0 for name in self.made}
+        needed = dict.fromkeys(self.made, 0.0)
         needed.update({p.name: 1.0 for p in self.op.outputs})
         for er in reversed(self.inferred.equations):
             self._demand(er, er.equation.rhs, needed[er.equation.target], needed)
@@ -118,25 +117,43 @@ class _Counter:
             value = _evaluate(condition, grid, self.dims)
         except (KeyError, TypeError, ZeroDivisionError):
             return 0.0, 0.0
-        share = float(np.mean(value))
+        share = float(np.asarray(value).mean())
         return share, 1.0 - share
 
     def _nonzero(self, factor: Expr) -> float:
         """Share of a factor's elements that may be other than zero, as its equation says."""
-        if not isinstance(factor, Ref) or factor.tensor not in self.made:
+        er, rhs = self._made(factor)
+        if er is None:
             return 1.0
-        er = self.made[factor.tensor]
-        rhs = er.equation.rhs
         if isinstance(rhs, Call) and rhs.fn == "select":
-            holds = self._holds(er, rhs.args[0])
-            if rhs.args[2] in (Num(0), Num(0.0)):
-                return holds[0]
-            if rhs.args[1] in (Num(0), Num(0.0)):
-                return holds[1]
+            return self._unless(er, rhs, (Num(0), Num(0.0)))
+        if isinstance(rhs, Call) and rhs.fn in ("exp", "exp2"):
+            return self._finite(er, rhs.args[0])
         if isinstance(rhs, Bin) and rhs.op in ("*", "/"):
             sides = (rhs.lhs, rhs.rhs) if rhs.op == "*" else (rhs.lhs,)
             return min(self._nonzero(f) for f in sides)
         return 1.0
+
+    def _finite(self, er: EquationRanges, e: Expr) -> float:
+        """Share of an exponent's elements that are not minus infinity."""
+        if isinstance(e, Call) and e.fn == "select":
+            return self._unless(er, e, (Num(-math.inf), Neg(Num(math.inf))))
+        if isinstance(e, Bin) and e.op in ("-", "+", "*", "/"):
+            return self._finite(er, e.lhs)
+        inner, rhs = self._made(e)
+        return 1.0 if inner is None else self._finite(inner, rhs)
+
+    def _unless(self, er: EquationRanges, e: Call, values: tuple[Expr, ...]) -> float:
+        """Share of a ``select`` where it does not give one of ``values``."""
+        holds = self._holds(er, e.args[0])
+        if e.args[2] in values:
+            return holds[0]
+        return holds[1] if e.args[1] in values else 1.0
+
+    def _made(self, e: Expr) -> tuple[EquationRanges | None, Expr]:
+        """The equation that makes an intermediate, and its right side; None for anything else."""
+        er = self.made.get(e.tensor) if isinstance(e, Ref) else None
+        return er, e if er is None else er.equation.rhs
 
     # Operations.
 

@@ -22,7 +22,8 @@ Sizes = dict[str, int]
 
 _SMALL = 4
 """Dims up to this size are kept: there is nothing to gain."""
-_UNTILED = 3
+_UNTILED = 23
+"""What a larger dim that no tiled loop runs over becomes; then ``_SMALL``."""
 _LOG2E = math.log2(math.e)
 
 
@@ -54,8 +55,8 @@ def reduce_sizes(
     extents = loop_extents(module, program)
     pinned = _written_sizes(module, program, full)
     sizes: Sizes = {}
-    for least_trips in (2, 1):
-        sizes = _reduced(program, full, extents, pinned, least_trips)
+    for least_trips, untiled in ((2, _UNTILED), (2, _SMALL - 1), (1, _SMALL - 1)):
+        sizes = _reduced(program, full, extents, pinned, least_trips, untiled)
         if affords(sizes):
             break
     return sizes
@@ -74,7 +75,7 @@ def edge_sizes(module: Module, program: Program, base: Mapping[str, int]) -> Ite
             low, high = d.low or 1, d.high or 1
             given[d.name] = min(max(choose(tiles.get(d.name, 1)), low), high)
         sizes = _complete(program, given)
-        if sizes is not None and sizes not in (seen + [dict(base)]):
+        if sizes is not None and sizes not in [*seen, dict(base)]:
             seen.append(sizes)
             yield sizes
 
@@ -141,6 +142,7 @@ def _reduced(
     extents: list[_Extent],
     pinned: set[str],
     least_trips: int,
+    untiled: int,
 ) -> Sizes:
     tiles = _tiles(extents, program)
     tiled = {name for x in extents if len(x.dims) == 1 for name in x.dims}
@@ -156,7 +158,7 @@ def _reduced(
             trips = least_trips if rest == 0 else least_trips - 1
             given[d.name] = min(size, tiles[d.name] * trips + rest)
         else:
-            given[d.name] = _UNTILED
+            given[d.name] = min(size, untiled)
         if d.high is not None:
             given[d.name] = min(max(given[d.name], d.low or 1), d.high)
     for x in extents:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 from targets.base import Established, Kind, Resources, Timing
@@ -13,7 +13,7 @@ STAGES = ("parse", "verify", "meaning", "legal", "compile", "numbers", "time")
 """All stages in order. The first three do not depend on the target."""
 
 
-class Outcome(str, Enum):
+class Outcome(StrEnum):
     """How a stage ended. A stage that could not be tried is skipped, never passed."""
 
     PASSED = "passed"

@@ -57,19 +57,25 @@ class Checker:
         return self.seconds(work) <= self.budget_seconds
 
 
-FLOAT64 = Checker(15e-6, 4e-9, 1.0)
+FLOAT64 = Checker(15e-6, 4e-9, 0.3)
 """The float64 interpreter of KE-IR."""
 INTERPRETED = Checker(200e-6, 10e-9, 2.0)
 """Triton's interpreter."""
-SIMULATED = Checker(3e-6, 3e-9, 2.0)
+SIMULATED = Checker(3e-6, 4e-9, 1.0)
 """Compiled code against a functional simulator."""
-DEVICE = Checker(0.0, 2e-11, 5.0)
+DEVICE = Checker(0.0, 4e-9, 2.0)
 """A real device. What takes the time then is the float64 reference on the host."""
+
+_PER_TENSOR_ELEMENT = 25
+"""Making an input, or evaluating and comparing an output, in elementwise operations."""
 
 
 def program_work(module: Module, program: Program, dims: Mapping[str, int]) -> Work:
-    """Work of a whole program at these sizes of its dims."""
-    return _program_body(module, program, program.body, dims)
+    """Work of checking a whole program at these sizes of its dims, inputs and reference too."""
+    tensors = (*program.inputs, *program.outputs)
+    data = sum(math.prod(p.type.sizes(dict(dims))) for p in tensors)
+    body = _program_body(module, program, program.body, dims)
+    return body + Work(0, _PER_TENSOR_ELEMENT * data)
 
 
 def _program_body(

@@ -1,7 +1,8 @@
 """The worker process: ``python -m search.evaluation.worker FD``.
 
 Serves requests ``(task, arguments)`` on a connection, one at a time, until the other side closes
-it. A task is ``module:function``, called as ``function(arguments, progress)``. Answers are ``("progress", value)`` any number of times, then ``("done", value)`` or
+it. A task is ``module:function``, called as ``function(arguments, progress)``. Answers are
+``("progress", value)`` any number of times, then ``("done", value)`` or
 ``("failed", (cause, reason))``.
 """
 

@@ -1,0 +1,128 @@
+"""The table that ``ke-gen eval`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from ke_gen.terminal import paint, print_table, print_wrapped
+from ke_ir.diagnostics import Diagnostic
+from search.evaluation.verdict import Outcome
+
+if TYPE_CHECKING:
+    from search.evaluation.verdict import StageResult, Verdict
+    from targets.base import Resources, Timing
+
+HEADER = ("target", "verdict", "established", "time", "roofline", "resources")
+_UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
+
+
+def print_file(file: str, verdicts: Sequence[Verdict]) -> None:
+    """One table for each program of a file, with failures and remarks below it."""
+    for name in dict.fromkeys(v.program for v in verdicts):
+        mine = [v for v in verdicts if v.program == name]
+        print(paint("bold", f"{file}: @{name}" if name else file))
+        if name:
+            styles = [{"correct": "good", "wrong": "bad"}.get(v.summary, "") for v in mine]
+            print_table(HEADER, [_row(v) for v in mine], styles)
+        _print_remarks(mine)
+        print()
+
+
+def rendered(stage: StageResult) -> list[str]:
+    """The diagnostics of a failed stage as people read them; empty if it has none."""
+    found = stage.detail.get("diagnostics", ())
+    return [Diagnostic(**{**d, "expected": tuple(d["expected"])}).render() for d in found]
+
+
+def _row(v: Verdict) -> tuple[str, ...]:
+    established = v.established.value if v.established else "-"
+    if v.numbers is not None and v.numbers.reduced and v.established:
+        established += " (reduced)"
+    return (
+        f"{v.target}.{v.arch}",
+        v.summary,
+        established,
+        f"{duration(v.timing)} {v.timing.kind.value}" if v.timing else "-",
+        f"{100 * v.roofline.fraction:.0f} % {v.roofline.bound}" if v.timing and v.roofline else "-",
+        _resources(v.resources.values()),
+    )
+
+
+def duration(timing: Timing) -> str:
+    """Seconds with three digits in a fitting unit."""
+    seconds = timing.seconds
+    scale, unit = next((u for u in _UNITS if seconds >= u[0]), _UNITS[-1])
+    return f"{seconds / scale:.3g} {unit}"
+
+
+def _resources(kernels: Iterable[Resources]) -> str:
+    """The largest of each over a program's kernels: registers, local memory; least occupancy."""
+    listed = list(kernels)
+    parts = []
+    if registers := [r.registers for r in listed if r.registers is not None]:
+        parts.append(f"{max(registers)} regs")
+    if spills := [r.spills for r in listed if r.spills]:
+        parts.append(f"{max(spills)} spilled")
+    if shared := [r.shared_bytes for r in listed if r.shared_bytes is not None]:
+        parts.append(f"{max(shared) / 1024:.3g} KiB")
+    if occupancy := [r.occupancy for r in listed if r.occupancy is not None]:
+        parts.append(f"occ. {100 * min(occupancy):.0f} %")
+    return ", ".join(parts) or "-"
+
+
+def _print_remarks(verdicts: Sequence[Verdict]) -> None:
+    """Failures and reasons first, each once; then how sizes, precision and baselines stand."""
+    said: dict[tuple[str, str, str], list[str]] = {}
+    for v in verdicts:
+        for s in v.stages:
+            if s.outcome is Outcome.FAILED and (texts := rendered(s)):
+                print("\n".join(texts))
+                continue
+            skipped = s.outcome is Outcome.SKIPPED and _own_reason(v, s)
+            if s.outcome is Outcome.FAILED or skipped:
+                said.setdefault((s.stage, s.outcome.value, s.reason), []).append(_name(v))
+    for (stage, outcome, reason), names in said.items():
+        mark = paint("bad", outcome) if outcome == "failed" else outcome
+        print_wrapped(f"{', '.join(names)}: {stage} {mark}: {reason}", "  ")
+    for v in verdicts:
+        for text in _remarks(v):
+            print_wrapped(f"{_name(v)}: {text}", "  ")
+    for text in dict.fromkeys(t for v in verdicts for t in _common_remarks(v)):
+        print_wrapped(text, "  ")
+
+
+def _own_reason(v: Verdict, s: StageResult) -> bool:
+    """A stage that was skipped for a reason of its own, not because an earlier one failed."""
+    return not v.failures or s.stage == "meaning"
+
+
+def _remarks(v: Verdict) -> list[str]:
+    out = []
+    numbers = next((s for s in v.stages if s.stage == "numbers"), None)
+    if numbers is not None and numbers.outcome is Outcome.PASSED:
+        out.append(f"numbers {numbers.reason}")
+    timed = next((s for s in v.stages if s.stage == "time"), None)
+    if timed is not None and timed.outcome is Outcome.PASSED:
+        out.append(f"time {timed.reason}")
+    if v.timing is not None:
+        out += [
+            f"{b.name} {duration(b.timing)} {b.timing.kind.value}: "
+            f"{b.timing.seconds / v.timing.seconds:.2f} times this kernel's"
+            for b in v.baselines
+            if b.timing.kind is v.timing.kind
+        ]
+    return out
+
+
+def _common_remarks(v: Verdict) -> list[str]:
+    out = []
+    if v.lower_precision:
+        out.append(f"lower precision than the op's own types: {', '.join(v.lower_precision)}")
+    if v.degenerate:
+        out.append(f"degenerate task, no speed-up counts: {v.degenerate}")
+    return out
+
+
+def _name(v: Verdict) -> str:
+    return f"{v.target}.{v.arch}" if v.target else f"@{v.program}" if v.program else v.file

@@ -1,0 +1,150 @@
+"""The float64 reference of an op, its error bounds, and inputs on which it is defined."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ke_ir.evaluate import Rounding, evaluate_op, evaluate_with_error
+from ke_ir.interpret import interpret_program
+from ke_ir.types import DType
+from search.evaluation.inputs import integer_roles, make_inputs
+
+if TYPE_CHECKING:
+    from ke_ir.ir import Module, OpDef, Program
+
+    Array = np.ndarray[Any, Any]
+
+MEANING_TOLERANCE = 1e-9
+"""Relative to the value: what two float64 evaluations in different order stay well within."""
+
+_DOUBLE = Rounding(DType.F64.unit_roundoff, 0.0, DType.F64.unit_roundoff)
+_REORDERING = 64.0
+"""Factor on the float64 error bound, where cancellation makes it the larger allowance."""
+_KEPT = 16
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set of inputs and what the op gives for it, in float64 (integers exactly).
+
+    ``note`` says when inputs had to be made positive for the op to be defined.
+    """
+
+    sizes: Mapping[str, int]
+    seed: int
+    distribution: str
+    inputs: Mapping[str, Array]
+    expected: Mapping[str, Array]
+    note: str = ""
+
+    def describe(self) -> str:
+        """For a reason: which inputs they were."""
+        made = f"{self.note}, " if self.note else ""
+        return f"inputs {self.distribution} ({made}seed {self.seed})"
+
+
+_cache: OrderedDict[tuple[Any, ...], Case] = OrderedDict()
+
+
+def make_case(
+    module: Module,
+    program: Program,
+    op: OpDef | None,
+    sizes: Mapping[str, int],
+    seed: int,
+    distribution: str,
+) -> Case:
+    """Inputs at ``sizes`` with the reference's outputs; the last few are kept.
+
+    Without an op the program's own float64 meaning is the reference. Raises EvaluationError when
+    the op's subscripts leave its tensors at these sizes, MeaningError from the program.
+    """
+    key = (op or (module, program), tuple(sorted(sizes.items())), seed, distribution)
+    if key in _cache:
+        _cache.move_to_end(key)
+        return _cache[key]
+    case = _defined_case(module, program, op, sizes, seed, distribution)
+    _cache[key] = case
+    while len(_cache) > _KEPT:
+        _cache.popitem(last=False)
+    return case
+
+
+def _defined_case(
+    module: Module,
+    program: Program,
+    op: OpDef | None,
+    sizes: Mapping[str, int],
+    seed: int,
+    distribution: str,
+) -> Case:
+    """Signed inputs where the op is finite on them, else positive ones where it is on those."""
+    cases = []
+    for positive in (False, True):
+        inputs = legal_inputs(program, op, sizes, seed, distribution, positive)
+        expected = _evaluate(module, program, op, sizes, inputs)
+        note = "positive, since the op is not finite on signed inputs" if positive else ""
+        case = Case(dict(sizes), seed, distribution, inputs, expected, note)
+        if all(_finite(x) for x in expected.values()):
+            return case
+        cases.append(case)
+    return cases[0]
+
+
+def legal_inputs(
+    program: Program,
+    op: OpDef | None,
+    sizes: Mapping[str, int],
+    seed: int,
+    distribution: str,
+    positive: bool = False,
+) -> dict[str, Array]:
+    """Inputs by name in their declared dtypes; integers as the op's use of them allows."""
+    roles = integer_roles(op, sizes) if op is not None else {}
+    return make_inputs(program, roles, sizes, seed, distribution, positive)
+
+
+def meaning_bound(op: OpDef, case: Case) -> dict[str, Array]:
+    """What two float64 evaluations may differ by, for each output element.
+
+    1e-9 of the value; where terms cancel, a multiple of the float64 rounding error of their sum.
+    """
+    wide = replace(
+        op,
+        outputs=tuple(
+            replace(p, type=replace(p.type, dtype=DType.F64)) if p.type.dtype.is_float else p
+            for p in op.outputs
+        ),
+    )
+    found = evaluate_with_error(wide, case.sizes, case.inputs, _DOUBLE)
+    return {
+        name: np.maximum(MEANING_TOLERANCE * np.abs(value.astype(np.float64)), _REORDERING * bound)
+        for name, (value, bound) in found.items()
+    }
+
+
+def error_bounds(op: OpDef, case: Case, rounding: Rounding) -> dict[str, Array]:
+    """Bounds on the absolute error of a kernel that rounds like this, for each output element."""
+    found = evaluate_with_error(op, case.sizes, case.inputs, rounding)
+    return {name: bound for name, (_, bound) in found.items()}
+
+
+def _evaluate(
+    module: Module,
+    program: Program,
+    op: OpDef | None,
+    sizes: Mapping[str, int],
+    inputs: Mapping[str, Array],
+) -> dict[str, Array]:
+    if op is None:
+        return interpret_program(module, program, sizes, inputs, exact=True)
+    return evaluate_op(op, sizes, inputs)
+
+
+def _finite(x: Array) -> bool:
+    return x.dtype.kind not in "fV" or bool(np.isfinite(x.astype(np.float64)).all())
