@@ -35,7 +35,7 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
     module = load_text(kernels_only(text))
     kernels = {}
     for name, spec in parse(text).kernels.items():
-        options = {"enable_fp_fusion": True, **spec.options, **request["overrides"]}
+        options = {**spec.options, **request["overrides"]}
         try:
             compiled = _compile(getattr(module, name), spec, _target(arch), options)
         except Exception as error:

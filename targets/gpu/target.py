@@ -164,8 +164,12 @@ class GpuTarget(ABC):
         options = TritonOptions(
             traits=self.traits(),
             interpret=interpreted,
-            # 0 leaves a knob to the kernel or the compiler.
-            knobs={name: value for name, value in knobs.items() if value != 0},
+            knobs={
+                # Said explicitly, because its default differs between Triton versions.
+                "enable_fp_fusion": True,
+                # 0 leaves a knob to the kernel or the compiler.
+                **{name: value for name, value in knobs.items() if value != 0},
+            },
             units=self.spec.units,
         )
         try:
