@@ -48,10 +48,10 @@ def plan(kernel: str, body: Block, capacity: int) -> Plan:
     Sharing a buffer makes commands wait for each other, so it is done only when it must be.
     """
     ranges = live_ranges(body)
-    apart = _plan(ranges, share=False)
+    apart = _plan(ranges, None)
     if apart.total <= capacity:
         return apart
-    shared = _plan(ranges, share=True)
+    shared = _plan(ranges, _overwritten(body))
     if shared.total > capacity:
         tiles = sorted(ranges, key=lambda t: -t.bytes * t.copies)[:3]
         largest = ", ".join(f"%{t.name} {t.type}" + f" x{t.copies}" * (t.copies > 1) for t in tiles)
@@ -59,30 +59,48 @@ def plan(kernel: str, body: Block, capacity: int) -> Plan:
     return shared
 
 
-def _plan(ranges: Mapping[Tile, tuple[int, int]], share: bool) -> Plan:
-    sizes: list[int] = []
-    copies: list[int] = []
-    busy_until: list[int] = []
-    of: dict[Tile, int] = {}
-    for tile, (first, last) in sorted(ranges.items(), key=lambda item: item[1][0]):
-        need = max(ALIGN, -(-tile.bytes // ALIGN) * ALIGN)
-        free = [
-            i for i in range(len(sizes))
-            if share and busy_until[i] < first and copies[i] == 1 == tile.copies
-        ]  # fmt: skip
-        if free:
-            # The closest fit; growing a small buffer costs only the difference.
-            best = min(free, key=lambda i: (abs(sizes[i] - need), i))
-            sizes[best] = max(sizes[best], need)
-            busy_until[best] = last
-            of[tile] = best
+def _overwritten(body: Block) -> dict[Tile, set[Tile]]:
+    """For each base tile, those whose memory it may take at the very command that defines it."""
+    out: dict[Tile, set[Tile]] = {}
+    for line in body.lines():
+        if line.dst is None:
             continue
-        of[tile] = len(sizes)
-        sizes.append(need)
-        copies.append(tile.copies)
-        busy_until.append(last)
+        operands = {t.base for t in line.may_overwrite()}
+        known = out.get(line.dst.base)
+        out[line.dst.base] = operands if known is None else known & operands
+    return out
+
+
+def _plan(
+    ranges: Mapping[Tile, tuple[int, int]], overwrites: Mapping[Tile, set[Tile]] | None
+) -> Plan:
+    """One buffer for each tile, or shared ones where ``overwrites`` is given."""
+    sizes: list[int] = []
+    holds: list[Tile] = []
+    of: dict[Tile, int] = {}
+
+    def free(i: int, tile: Tile) -> bool:
+        held = holds[i]
+        if overwrites is None or held.copies != tile.copies:
+            return False
+        last, first = ranges[held][1], ranges[tile][0]
+        return last < first or (last == first and held in overwrites.get(tile, ()))
+
+    for tile, _ in sorted(ranges.items(), key=lambda item: item[1][0]):
+        need = max(ALIGN, -(-tile.bytes // ALIGN) * ALIGN)
+        # The closest fit; growing a small buffer costs only the difference.
+        fits = [(abs(sizes[i] - need), i) for i in range(len(sizes)) if free(i, tile)]
+        if fits:
+            best = min(fits)[1]
+            sizes[best] = max(sizes[best], need)
+            holds[best] = tile
+        else:
+            best = len(sizes)
+            sizes.append(need)
+            holds.append(tile)
+        of[tile] = best
     buffers, offset = [], 0
-    for size, n in zip(sizes, copies, strict=True):
-        buffers.append(Buffer(offset, size, n))
-        offset += size * n
+    for size, held in zip(sizes, holds, strict=True):
+        buffers.append(Buffer(offset, size, held.copies))
+        offset += size * held.copies
     return Plan(tuple(buffers), of)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ke_ir.expr import Bin, Call, Dim, Expr, Neg, Num, Var
 from ke_ir.types import DType, TileType
 from lowering.mlir.tree import Block, Line, Tile, number
 
 _ARITH = {"+": "addi", "-": "subi", "*": "muli", "//": "floordivsi"}
+_POINTWISE = frozenset({"unary", "binary", "cmp", "select", "cast"})
 _CALLS = {"min": "minsi", "max": "maxsi"}
 
 
@@ -40,8 +41,9 @@ class Body:
     def line(
         self, text: str, dst: Tile | None = None, srcs: Sequence[Tile] = (),
         block: Block | None = None, tensor: str = "", scalar: bool = False,
+        pointwise: bool = False,
     ) -> None:  # fmt: skip
-        line = Line(text, dst, tuple(srcs), tensor, scalar)
+        line = Line(text, dst, tuple(srcs), tensor, scalar, pointwise)
         (block or self.block).items.append(line)
 
     def op(
@@ -53,7 +55,7 @@ class Body:
         types = ", ".join([t.mlir for t in tiles] + ["index"] * len(indices))
         attrs = f" {{{attrs}}}" if attrs else ""
         text = f'"kea.{name}"({operands}){attrs} : ({types}) -> ()'
-        self.line(text, tiles[0], tiles[1:], block)
+        self.line(text, tiles[0], tiles[1:], block, pointwise=name in _POINTWISE)
 
     def open(self, header: str) -> Block:
         """Start a nested block; lines go there until ``close``. Gives the block around it."""
@@ -118,6 +120,13 @@ class Body:
         name = self.fresh("i")
         self.line(f"%{name} = arith.{op} {a}, {b} : index", block=block)
         return f"%{name}"
+
+    def integer_of(self, e: Expr, names: Mapping[str, str]) -> str:
+        """An integer expression whose dims and variables are ``names`` instead."""
+        mine, self._indices = self._indices, dict(names)
+        found = self.integer(e)
+        self._indices = mine
+        return found
 
     def integer(self, e: Expr, tiles: Sequence[tuple[str, int]] = ()) -> str:
         """An integer expression as an index. ``tiles``: sizes of the index tiles, for ``end``."""

@@ -6,10 +6,10 @@ temporaries and its dims, and calls them in order.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from ke_ir.expr import Dim, evaluate_int
+from ke_ir.expr import Dim, Expr, dims_of
 from ke_ir.ir import (
     Kernel,
     KernelCall,
@@ -19,7 +19,6 @@ from ke_ir.ir import (
     Program,
     ProgramStmt,
     Repeat,
-    Signature,
     Temp,
     View,
     bind_call,
@@ -74,7 +73,7 @@ def lower_program(
     for name in used:
         kernel = module.kernels[name]
         _check_ranks(kernel)
-        body = KernelLowering(kernel, knobs, fixed_dims(kernel)).run()
+        body = KernelLowering(kernel, knobs, _fixed_dims(program, kernel, dims)).run()
         built[name] = _Built(kernel, body, plan(name, body.top, capacity))
     needed = _mark_control(program, built)
     temps = tuple(Param(n, t) for n, t in program.temps.items())
@@ -90,17 +89,41 @@ def lower_program(
     )
 
 
-def fixed_dims(s: Signature) -> dict[str, int]:
-    """Dims whose sizes are part of the program, not arguments of a run."""
+def _fixed_dims(program: Program, kernel: Kernel, dims: Mapping[str, int]) -> dict[str, int]:
+    """Sizes that are part of the program, not arguments of a run, and the same in every call."""
+    calls = [
+        bind_call(program, c, kernel, dims) for c in program.calls if c.kernel == kernel.name
+    ]
+    ranges = {d.name for d in program.dims if d.is_range}
     out: dict[str, int] = {}
-    for d in s.dims:
-        if d.is_range:
+    for d in kernel.dims:
+        derived = dims_of(d.size)
+        if d.is_range or d.name in ranges or (derived and not derived <= out.keys()):
             continue
-        try:
-            out[d.name] = evaluate_int(d.size, out)
-        except KeyError:
-            continue
+        sizes = {c[d.name] for c in calls}
+        if len(sizes) == 1 and not _depends_on_range(program, kernel, d.name, ranges):
+            out[d.name] = sizes.pop()
     return out
+
+
+def _depends_on_range(
+    program: Program, kernel: Kernel, name: str, ranges: Collection[str]
+) -> bool:
+    """True if a call binds the kernel's dim to a size that is an argument of the run."""
+    types = {**program.tensors, **program.temps}
+    given = {d.name: d for d in program.dims}
+
+    def varies(e: Expr) -> bool:
+        return any(n in ranges or (given[n].is_derived and varies(given[n].size)) for n in dims_of(e))
+
+    for c in program.calls:
+        if c.kernel != kernel.name:
+            continue
+        for p, v in zip((*kernel.inputs, *kernel.outputs), (*c.args, *c.outs), strict=True):
+            for e, size in zip(p.type.shape, types[v.tensor].shape[len(v.indices) :], strict=True):
+                if isinstance(e, Dim) and e.name == name and varies(size):
+                    return True
+    return False
 
 
 def _check_ranks(kernel: Kernel) -> None:
@@ -254,7 +277,13 @@ class _Main:
         kernel = self.built[s.kernel].kernel
         tensors = [self._view(v) for v in (*s.args, *s.outs)]
         sizes = bind_call(self.program, s, kernel, self.dims)
-        dims = [self._dim(d.name, s, kernel, sizes) for d in kernel.dims]
+        named: dict[str, str] = {}
+        for d in kernel.dims:
+            named[d.name] = (
+                self.body.integer_of(d.size, named) if d.is_derived
+                else self._dim(d.name, s, kernel, sizes)
+            )  # fmt: skip
+        dims = list(named.values())
         types = [_tensor_type(p) for p in (*kernel.inputs, *kernel.outputs)]
         self.body.line(
             f"func.call @kernel.{kernel.name}({', '.join([*tensors, *dims])}) : "

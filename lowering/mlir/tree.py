@@ -70,6 +70,7 @@ class Line:
     """One operation. ``dst`` is the tile that it writes, ``srcs`` those it reads.
 
     ``tensor`` names what it moves to or from; ``scalar``: the scalar core takes the value.
+    ``pointwise``: element i of the result needs only element i of operands of its shape.
     """
 
     text: str
@@ -77,6 +78,14 @@ class Line:
     srcs: tuple[Tile, ...] = ()
     tensor: str = ""
     scalar: bool = False
+    pointwise: bool = False
+
+    def may_overwrite(self) -> Iterator[Tile]:
+        """Operands whose memory the result may take, if nothing needs them afterwards."""
+        for t in self.srcs if self.pointwise and self.dst is not None else ():
+            a, b = t.type, self.dst.type  # type: ignore[union-attr]
+            if a.shape == b.shape and a.dtype.bytes == b.dtype.bytes:
+                yield t
 
 
 @dataclass(eq=False)

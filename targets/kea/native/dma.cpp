@@ -114,12 +114,67 @@ void clip(int64_t base, int64_t step, int64_t size, int64_t& lo, int64_t& hi) {
   }
 }
 
+// The common case: every coordinate moves with at most one of the tile's dimensions, so that the
+// valid positions are a box, found once.
+struct Box {
+  Index lo{}, hi{}, memory_step{};
+  int64_t memory = 0;
+  bool holds = true;
+
+  explicit Box(const Plan& p) {
+    const Sim& s = sim();
+    for (int r = 0; r < p.rank; ++r) hi[r] = std::clamp<int64_t>(s.limits[r], 0, p.tile.dims[r]);
+    for (int d = 0; d < p.tensor.rank && holds; ++d) {
+      const Coord& c = s.coords[d];
+      int along = -1;
+      for (int r = 0; r < p.rank; ++r) {
+        if (!c.step[r]) continue;
+        holds &= along < 0;
+        along = r;
+        memory_step[r] += c.step[r] * p.tensor.strides[d];
+      }
+      holds &= c.index < 0;
+      if (along >= 0) clip(c.base, c.step[along], p.tensor.dims[d], lo[along], hi[along]);
+      else holds &= c.base >= 0 && c.base < p.tensor.dims[d];
+      memory += c.base * p.tensor.strides[d];
+    }
+  }
+};
+
+template <class Span>
+void walk_box(const Plan& p, const Box& b, Span span) {
+  const int last = p.rank - 1, inner = p.rank ? p.order[last] : 0;
+  const int64_t n = p.rank ? p.tile.dims[inner] : 1, total = n ? p.tile.elements() / n : 0;
+  const int64_t lo = p.rank ? b.lo[inner] : 0, hi = p.rank ? std::max(lo, b.hi[inner]) : 1;
+  const int64_t step = p.rank ? p.local[inner] : 1;
+  Index at{};
+  int64_t local = 0, memory = b.memory;
+  for (int64_t row = 0; row < total; ++row) {
+    bool valid = true;
+    for (int k = 0; k < last; ++k) {
+      const int r = p.order[k];
+      valid &= at[r] >= b.lo[r] && at[r] < b.hi[r];
+    }
+    span(local, step, memory, b.memory_step[inner], lo, valid ? hi : lo, n);
+    for (int k = last - 1; k >= 0; --k) {
+      const int r = p.order[k];
+      local += p.local[r];
+      memory += b.memory_step[r];
+      if (++at[r] < p.tile.dims[r]) break;
+      local -= p.local[r] * at[r];
+      memory -= b.memory_step[r] * at[r];
+      at[r] = 0;
+    }
+  }
+}
+
 // Visits a plan row by row. `span(tile offset, tile step, memory offset, memory step, lo, hi, n)`
 // gets the valid positions [lo, hi) of the n along a row; offsets are in elements.
 template <class Span>
 void walk(const Plan& p, Span span) {
   const Sim& s = sim();
   const Tensor& g = p.tensor;
+  if (const Box box(p); box.holds) return walk_box(p, box, span);
   const int inner = p.rank ? p.order[p.rank - 1] : -1;
   const int64_t n = p.rank ? p.tile.dims[inner] : 1;
   const int64_t total = n ? p.tile.elements() / n : 0;
