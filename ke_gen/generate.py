@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +68,7 @@ def generate(
         names = ", ".join(target_names()) or "none is installed"
         raise Fault(BAD_INPUT, "--target is missing", f"targets: {names}")
     found = find_target(target, arch) if target is not None else None
-    if found is not None:
+    if found is not None and emit not in ("ir", "source"):
         _check_emit(emit, ("ir", "source", *found.emits), f" of target {found.name}")
     module = load(file)
     from ke_ir.derive import with_derived
@@ -113,6 +112,8 @@ def _write(text: str, output: str | None) -> None:
         sys.stdout.write(text)
         sys.stdout.flush()
         return
+    import tempfile
+
     path = Path(output)
     try:
         if path.exists() and not path.is_file():

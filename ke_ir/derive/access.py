@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from ke_ir.derive.builder import Builder, Val, coordinate
@@ -25,13 +26,15 @@ def dtype_span(d: DType) -> Interval:
 
 def representable(x: Constant, d: DType) -> bool:
     """True if the dtype holds this number exactly."""
-    import numpy as np
-
     if d.is_bool:
         return x in (0, 1)
     if d.is_int:
         span = dtype_span(d)
         return isinstance(x, int) and (span.lo or 0) <= x <= (span.hi or 0)
+    if x == 0 or math.isinf(x):
+        return x == 0 or d is not DType.F8E4M3
+    import numpy as np
+
     with np.errstate(all="ignore"):
         return bool(np.asarray(float(x)).astype(d.numpy()).astype(np.float64) == float(x))
 

@@ -6,6 +6,8 @@ reduction then equals the reduction's neutral element, no mask is needed.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -111,8 +113,14 @@ class Padding:
         return False
 
 
+_PYTHON = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+
+
 def _evaluate(op: str, *args: Constant) -> Constant | None:
     """One operation on constants in float64; None where it has no finite or infinite value."""
+    if op in _PYTHON and len(args) == 2:  # the common ones, without loading numpy
+        plain = _PYTHON[op](float(args[0]), float(args[1]))
+        return None if math.isnan(plain) else plain
     import numpy as np
 
     from ke_ir.numerics import BINARY_FUNCTIONS, COMPARE_FUNCTIONS, UNARY_FUNCTIONS

@@ -22,12 +22,7 @@ from targets.base import (
     UnknownArch,
 )
 from targets.gpu import probe
-from targets.gpu.compile import STAGES, compile_source
-from targets.gpu.device import Measurement, measure, run_on_device
-from targets.gpu.errors import missing_module
 from targets.gpu.generated import Generated, parse
-from targets.gpu.interpret import interpret
-from targets.gpu.model import estimate
 from targets.gpu.spec import GpuSpec
 
 if TYPE_CHECKING:
@@ -36,6 +31,7 @@ if TYPE_CHECKING:
     from ke_ir.ir import Module, Program
     from lowering.triton.traits import Traits
     from lowering.work import Work
+    from targets.gpu.device import Measurement
 
     Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -79,6 +75,8 @@ class GpuTarget(ABC):
     @property
     def emits(self) -> Sequence[str]:
         """Stages of the compiler: ``ttir ttgir llir asm``."""
+        from targets.gpu.compile import STAGES
+
         return STAGES
 
     @abstractmethod
@@ -185,6 +183,8 @@ class GpuTarget(ABC):
 
         ``resources[...].exceeded`` names limits that the kernel breaks; the compiler does not.
         """
+        from targets.gpu.compile import compile_source
+
         source = self.lower(module, program, knobs, dims)
         return compile_source(source, self.specs[self.arch])
 
@@ -197,6 +197,10 @@ class GpuTarget(ABC):
         inputs: Arrays,
     ) -> RunResult:
         """On the GPU where there is one, else through Triton's interpreter; the result says."""
+        from targets.gpu.device import run_on_device
+        from targets.gpu.errors import missing_module
+        from targets.gpu.interpret import interpret
+
         here = self.availability().presence is Presence.HERE
         source = self._lower(module, program, knobs, dims, interpreted=not here)
         generated = parse(source.text)
@@ -240,6 +244,8 @@ class GpuTarget(ABC):
         ``baseline``: a Python file with a function ``baseline``; ``seconds``: how long the timed
         part may last. Raises RunFailed when there is no such GPU.
         """
+        from targets.gpu.device import measure
+
         found = self.availability()
         if found.presence is not Presence.HERE:
             raise RunFailed(f"nothing can be measured on {self.arch}", found.reason, found.fix)
@@ -259,6 +265,8 @@ class GpuTarget(ABC):
         self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int]
     ) -> Timing:
         """The analytic model at ``dims``; knobs play no part in it."""
+        from targets.gpu.model import estimate
+
         return estimate(self.work(module, program, dims), self.spec)
 
     def work(
