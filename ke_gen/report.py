@@ -72,51 +72,44 @@ def _resources(kernels: Iterable[Resources]) -> str:
 
 
 def _print_remarks(verdicts: Sequence[Verdict]) -> None:
-    """Failures and reasons first, each once; then how sizes, precision and baselines stand."""
-    said: dict[tuple[str, str, str], list[str]] = {}
+    """Failures first, then how numbers, times and baselines stand; equal remarks once."""
     for v in verdicts:
         for s in v.stages:
             if s.outcome is Outcome.FAILED and (texts := rendered(s)):
                 print("\n".join(texts))
-                continue
-            skipped = s.outcome is Outcome.SKIPPED and _own_reason(v, s)
-            if s.outcome is Outcome.FAILED or skipped:
-                said.setdefault((s.stage, s.outcome.value, s.reason), []).append(_name(v))
-    for (stage, outcome, reason), names in said.items():
-        mark = paint("bad", outcome) if outcome == "failed" else outcome
-        print_wrapped(f"{', '.join(names)}: {stage} {mark}: {reason}", "  ")
-    for v in verdicts:
-        for text in _remarks(v):
-            print_wrapped(f"{_name(v)}: {text}", "  ")
-    for text in dict.fromkeys(t for v in verdicts for t in _common_remarks(v)):
-        print_wrapped(text, "  ")
+    for pick in (_failures, _skipped, _remarks):
+        said: dict[str, list[str]] = {}
+        for v in verdicts:
+            for text in pick(v):
+                said.setdefault(text, []).append(_name(v))
+        for text, names in said.items():
+            everywhere = len(names) == len(verdicts) > 1
+            print_wrapped(text if everywhere else f"{', '.join(names)}: {text}", "  ")
 
 
-def _own_reason(v: Verdict, s: StageResult) -> bool:
-    """A stage that was skipped for a reason of its own, not because an earlier one failed."""
-    return not v.failures or s.stage == "meaning"
+def _failures(v: Verdict) -> list[str]:
+    return [f"{s.stage} {paint('bad', 'failed')}: {s.reason}" for s in v.failures if not rendered(s)]
+
+
+def _skipped(v: Verdict) -> list[str]:
+    """Stages skipped for a reason of their own, not because an earlier one failed."""
+    return [
+        f"{s.stage} skipped: {s.reason}"
+        for s in v.stages
+        if s.outcome is Outcome.SKIPPED and (not v.failures or s.stage == "meaning")
+    ]
 
 
 def _remarks(v: Verdict) -> list[str]:
-    out = []
-    numbers = next((s for s in v.stages if s.stage == "numbers"), None)
-    if numbers is not None and numbers.outcome is Outcome.PASSED:
-        out.append(f"numbers {numbers.reason}")
-    timed = next((s for s in v.stages if s.stage == "time"), None)
-    if timed is not None and timed.outcome is Outcome.PASSED:
-        out.append(f"time {timed.reason}")
+    reasons = {s.stage: s.reason for s in v.stages if s.outcome is Outcome.PASSED}
+    out = [f"{stage}: {reasons[stage]}" for stage in ("numbers", "time") if stage in reasons]
     if v.timing is not None:
         out += [
-            f"{b.name} {duration(b.timing)} {b.timing.kind.value}: "
+            f"{b.name}: {duration(b.timing)} {b.timing.kind.value} in the same run, "
             f"{b.timing.seconds / v.timing.seconds:.2f} times this kernel's"
             for b in v.baselines
             if b.timing.kind is v.timing.kind
         ]
-    return out
-
-
-def _common_remarks(v: Verdict) -> list[str]:
-    out = []
     if v.lower_precision:
         out.append(f"lower precision than the op's own types: {', '.join(v.lower_precision)}")
     if v.degenerate:

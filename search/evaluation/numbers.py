@@ -148,7 +148,7 @@ def _say(numbers: Numbers, subject: Subject) -> str:
     against = "" if subject.op is not None else "; no op: against the kernel's float64 meaning"
     return (
         f"{numbers.established.value} at {size}{more}, worst error "
-        f"{numbers.worst_ratio:.2g} of its bound{against}"
+        f"{numbers.worst_ratio:.2f} of its bound{against}"
     )
 
 

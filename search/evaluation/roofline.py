@@ -2,7 +2,8 @@
 
 The counts are lower bounds, so that a time below the floor is a fault of the measurement and not
 a clever kernel: every input read once and every output written once; operations under a condition
-on indices only as often as it holds; under a condition on data, not at all.
+on indices only as often as it holds; under a condition on data, not at all. Of what is gathered,
+as many different rows count as uniformly random indices touch, which is what kernels are timed on.
 """
 
 from __future__ import annotations
@@ -239,15 +240,8 @@ class _Counter:
     def _bytes(self) -> int:
         read: dict[str, float] = {}
         for er in self.inferred.equations:
-            names = set(er.ranges)
             for ref in er.refs:
-                scattered = any(isinstance(n, Ref) for i in ref.indices for n in walk(i))
-                if scattered:
-                    # How many different rows the data asks for is not known: it may be one.
-                    read.setdefault(ref.tensor, 0.0)
-                else:
-                    points = self._points(er, ref, names)
-                    read[ref.tensor] = max(read.get(ref.tensor, 0.0), points)
+                read[ref.tensor] = max(read.get(ref.tensor, 0.0), self._touched(er, ref))
         total = 0
         for p in self.op.inputs:
             elements = math.prod(p.type.sizes(dict(self.dims)))
@@ -255,6 +249,21 @@ class _Counter:
         for p in self.op.outputs:
             total += math.prod(p.type.sizes(dict(self.dims))) * p.type.dtype.bytes
         return total
+
+
+    def _touched(self, er: EquationRanges, ref: Ref) -> float:
+        """Different elements of a tensor that one reference reads."""
+        names = set(er.ranges)
+        shape = [evaluate_int(size, self.dims) for size in self.inferred.shapes[ref.tensor]]
+        scattered = [
+            i for i, e in enumerate(ref.indices) if any(isinstance(n, Ref) for n in walk(e))
+        ]
+        if not scattered:
+            return self._points(er, ref, names)
+        draws = max(self._points(er, ref.indices[i], names) for i in scattered)
+        rows = math.prod(shape[i] for i in scattered)
+        different = rows * -math.expm1(draws * math.log1p(-1 / rows)) if rows > 1 else 1.0
+        return different * math.prod(n for i, n in enumerate(shape) if i not in scattered)
 
 
 def _factors(e: Expr) -> list[Expr]:
