@@ -3,6 +3,7 @@ be that computes it in narrower floats."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -177,7 +178,7 @@ class Evaluator:
         """Value of an expression over the indices it uses."""
         match e:
             case Num(number):
-                return Val((), np.asarray(number))
+                return self.literal(number)
             case Dim(name):
                 return Val((), np.asarray(self.dims[name]))
             case Var(name):
@@ -198,6 +199,13 @@ class Evaluator:
             case Reduce():
                 return self.reduce(e, env)
         raise TypeError(f"not an expression: {e!r}")
+
+    def literal(self, number: int | float) -> Val:
+        """A kernel holds a float literal in its own precision."""
+        u = 0.0 if self.rounding is None or isinstance(number, int) else self.rounding.intermediate
+        if not u or not math.isfinite(number) or (math.frexp(number)[0] / u).is_integer():
+            return Val((), np.asarray(number))
+        return Val((), np.asarray(number), np.asarray(u * abs(number)))
 
     def reduce(self, e: Reduce, env: Env) -> Val:
         """A reduction that no chunked index touches is computed once for all chunks."""
