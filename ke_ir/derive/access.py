@@ -161,9 +161,7 @@ class Access(Scalar):
                 return self.where[name]
             case Neg(arg):
                 return Neg(self.bound(arg))
-            case Bin(op, lhs, rhs) if op in ("+", "-", "*") or (
-                op in ("//", "%") and is_affine(e)
-            ):
+            case Bin(op, lhs, rhs) if op in ("+", "-", "*") or (op in ("//", "%") and is_affine(e)):
                 return Bin(op, self.bound(lhs), self.bound(rhs))
             case Call("min" | "max" as fn, (x, y)):
                 return Call(fn, (self.bound(x), self.bound(y)))

@@ -14,11 +14,22 @@ from ke_ir.derive.split import split_large
 from ke_ir.derive.tiles import Tiler
 from ke_ir.expr import Dim, Expr, Range, Ref, evaluate_int, rewrite, walk
 from ke_ir.intervals import Interval
-from ke_ir.ir import Item, Kernel, KernelCall, Module, OpDef, Param, Program, ProgramStmt, Temp, View
+from ke_ir.ir import (
+    Item,
+    Kernel,
+    KernelCall,
+    Module,
+    OpDef,
+    Param,
+    Program,
+    ProgramStmt,
+    Temp,
+    View,
+)
 from ke_ir.types import DType, TensorType
 from ke_ir.verify import check
 
-LOCAL_BYTES = 104 << 10
+LOCAL_BYTES = 100 << 10
 """Bytes of live tiles that any target's local memory holds beside its own buffers."""
 
 
@@ -31,7 +42,9 @@ def derive(op: OpDef, module: Module | None = None) -> tuple[Kernel | Program, .
     """
     source = (module.source, module.file) if module is not None else ("", "")
     check(Module((op,), *source))
-    taken = set() if module is None else {i.name for i in module.items if not isinstance(i, OpDef)}
+    taken = set() if module is None else {
+        i.name for i in module.items if isinstance(i, Kernel | Program)
+    }  # fmt: skip
     return _Derivation(op, taken).run()
 
 
@@ -95,10 +108,8 @@ class _Derivation:
 
     def fits_int_dot(self, c: Contraction) -> bool:
         """True for plain 8-bit operands of one dtype whose sum stays within i32."""
-        kinds = [
-            self.tensors[e.tensor].dtype if isinstance(e, Ref) and e.tensor in self.tensors else None
-            for e in (c.a, c.b)
-        ]
+        types = [self.tensors.get(e.tensor) if isinstance(e, Ref) else None for e in (c.a, c.b)]
+        kinds = [None if t is None else t.dtype for t in types]
         bound = {DType.I8: 1 << 14, DType.U8: 1 << 16}.get(kinds[0] or DType.F32)
         if bound is None or kinds[0] is not kinds[1]:
             return False

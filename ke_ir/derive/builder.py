@@ -9,7 +9,19 @@ from dataclasses import dataclass, replace
 from ke_ir.expr import Expr, Num, Var, variables
 from ke_ir.intervals import ANY, Interval
 from ke_ir.ir import For, LoopVar, Yield
-from ke_ir.ops import Binary, Broadcast, Cast, Cmp, Expand, Full, Iota, Permute, Reduce, Select, Unary
+from ke_ir.ops import (
+    Binary,
+    Broadcast,
+    Cast,
+    Cmp,
+    Expand,
+    Full,
+    Iota,
+    Permute,
+    Reduce,
+    Select,
+    Unary,
+)
 from ke_ir.ops.base import Op, Operand, Stmt
 from ke_ir.types import DType, TileType
 
@@ -198,9 +210,7 @@ class Builder:
             a = self.value(a, dtype)
         if c.is_constant:
             c = self.value(c, DType.I1)
-        got, x, y = (
-            self.stretched(v, axes, d) for v, d in ((c, DType.I1), (a, dtype), (b, dtype))
-        )
+        got, x, y = (self.stretched(v, axes, d) for v, d in ((c, DType.I1), (a, dtype), (b, dtype)))
         return self.emit(Select(got, x, y), dtype, axes, span)
 
     def reduce(self, kind: str, v: Val, axis: str) -> Val:
@@ -212,17 +222,19 @@ class Builder:
         axes = (var,) if var in self.tiles else ()
         span = self.spans.get(var, ANY)
         dtype = DType.I32 if fits_i32(span) else DType.I64
-        return self.emit(Iota(var, TileType(dtype, self.shape(axes))), dtype, axes, span, f"{var}_index")
+        op = Iota(var, TileType(dtype, self.shape(axes)))
+        return self.emit(op, dtype, axes, span, f"{var}_at")
 
     # Loops
 
-    def enter(self, var: LoopVar, span: Interval) -> None:
-        """Bring a loop variable into scope."""
+    def enter(self, var: LoopVar, span: Interval, before: str = "") -> None:
+        """Bring a loop variable into scope; a tiled one gives an axis, last or ``before`` one."""
         self.spans[var.name] = span
         self.level[var.name] = len(self.blocks) - 1
         if var.tile is not None:
             self.tiles[var.name] = var.tile
-            self.order.append(var.name)
+            at = self.order.index(before) if before in self.order else len(self.order)
+            self.order.insert(at, var.name)
 
     def for_loop(
         self,
@@ -232,15 +244,16 @@ class Builder:
         body: Callable[[list[Val]], list[Val]],
         hints: Sequence[str] = (),
         stages: int = 1,
+        before: str = "",
     ) -> list[Val]:
         """A ``for``: ``body`` gets the carried values and returns those of the next iteration.
 
-        ``hints`` are names for the results.
+        ``hints`` are names for the results; ``before`` places the axis, as in ``enter``.
         """
         names = [self.fresh("acc") for _ in carries]
         carried = [replace(c, x=n) for n, c in zip(names, carries, strict=True)]
         with self.block():
-            self.enter(var, span)
+            self.enter(var, span, before)
             self.level |= dict.fromkeys(names, len(self.blocks) - 1)
             out = body(carried)
             if out:

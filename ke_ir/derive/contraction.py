@@ -133,6 +133,8 @@ class DotProduct(Accumulator):
 
     def __init__(self, nest: Nest, c: Contraction, row: str, column: str) -> None:
         self.k, self.c = nest, c
+        assert isinstance(c.node.expr, Reduce)
+        self.e = Reduce("sum", c.node.expr.ranges, Num(0))
         self.row, self.column = row, column
         self.operand = self.dtype = DType.F32
 

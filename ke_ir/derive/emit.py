@@ -77,9 +77,7 @@ class Emitter:
             else:
                 self.pointwise(batch)
         body = without_dead(tuple(self.b.blocks[0]))
-        return Emitted(
-            Parallel(tuple(vars_), body, self.plan.grouped), self.nest.read, self.writes
-        )
+        return Emitted(Parallel(tuple(vars_), body, self.plan.grouped), self.nest.read, self.writes)
 
     def reductions(self, nodes: Sequence[Node]) -> None:
         """Reductions over equal ranges, in one nest of loops."""
@@ -230,9 +228,9 @@ def without_dead(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
     return clean(body)
 
 
-def parameters(e: Emitted, tensors: Mapping[str, TensorType], context: Context) -> tuple[
-    tuple[Param, ...], tuple[Param, ...]
-]:
+def parameters(
+    e: Emitted, tensors: Mapping[str, TensorType], context: Context
+) -> tuple[tuple[Param, ...], tuple[Param, ...]]:
     """Inputs and outputs of the kernel, in the order in which they are known."""
     ins = tuple(Param(n, t) for n, t in tensors.items() if n in e.reads)
     stored = {s.tensor for s in _stores(e.parallel.body)}

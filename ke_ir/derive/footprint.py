@@ -12,14 +12,15 @@ from ke_ir.types import TileType
 
 
 def peak_bytes(kernel: Kernel) -> int:
-    """Most bytes of tiles alive at once in one program; loads in a pipelined loop count once a stage.
+    """Most bytes of tiles alive at once in one program.
 
-    Scalars count nothing. An upper bound: a target may reuse an operand's space for a result.
+    Loads in a pipelined loop count once a stage, scalars nothing. An upper bound: a target may
+    reuse an operand's space for a result.
     """
     types = infer_types(kernel).values
     (body,) = kernel.body
     assert isinstance(body, Parallel)
-    return _block(body.body, types, frozenset(), 1)
+    return _block(body.body, types, frozenset(), (), 1)
 
 
 def _bytes(name: str, types: dict[str, TileType]) -> int:
@@ -46,21 +47,25 @@ def uses(s: Stmt) -> set[str]:
 
 
 def _block(
-    body: Sequence[Stmt], types: dict[str, TileType], kept: frozenset[str], stages: int
+    body: Sequence[Stmt],
+    types: dict[str, TileType],
+    kept: frozenset[str],
+    carried: Sequence[str],
+    stages: int,
 ) -> int:
     """Peak within a block while the values ``kept`` stay alive around it."""
     last: dict[str, int] = {}
     for i, s in enumerate(body):
         for n in uses(s):
             last[n] = i
-    alive: dict[str, int] = {n: _bytes(n, types) for n in kept}
+    alive: dict[str, int] = {n: _bytes(n, types) for n in (*kept, *carried)}
     peak = sum(alive.values())
     for i, s in enumerate(body):
         if isinstance(s, For):
             inside = set().union(*(uses(b) for b in s.body))
             around = {n for n in alive if last.get(n, -1) > i or n in inside or n in kept}
-            names = frozenset({*around, *(n for n, _ in s.carries)})
-            peak = max(peak, _block(s.body, types, names, s.stages))
+            own = [n for n, _ in s.carries]
+            peak = max(peak, _block(s.body, types, frozenset(around), own, s.stages))
             # The results take the place of the carried values.
             alive = {n: b for n, b in alive.items() if n in around}
             for r in s.results:

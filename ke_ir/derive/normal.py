@@ -103,6 +103,7 @@ class Normalizer:
         self.by_name: dict[str, Node] = {}
         self.inlined: dict[str, Node] = {}
         self.same: dict[str, Node] = {}
+        self.behind: dict[str, set[str]] = {}
 
     def nodes(self) -> list[Node]:
         """In an order in which each comes after what it uses; those nobody uses are left out."""
@@ -145,17 +146,23 @@ class Normalizer:
     def add(self, node: Node) -> None:
         self.done.append(node)
         self.by_name[node.name] = node
+        reads = {r.tensor for r in walk(node.expr) if isinstance(r, Ref)} & set(self.by_name)
+        self.behind[node.name] = reads.union(*(self.behind[r] for r in reads))
 
     def is_epilogue(self, node: Node) -> bool:
-        """True if it only reworks, element by element, a reduction of the same indices."""
+        """True if it reworks reductions of the same indices element by element.
+
+        Not if it also needs what comes of these reductions: then it belongs to a later kernel.
+        """
         mine = set(node.index_names)
-        return any(
-            isinstance(r, Ref)
-            and r.tensor in self.by_name
-            and {i.name for i in r.indices if isinstance(i, Var)} == mine
+        reads = [r for r in walk(node.expr) if isinstance(r, Ref) and r.tensor in self.by_name]
+        base = {
+            r.tensor for r in reads
+            if {i.name for i in r.indices if isinstance(i, Var)} == mine
             and len(r.indices) == len(mine)
-            for r in walk(node.expr)
-        )
+        }  # fmt: skip
+        others = {r.tensor for r in reads} - base
+        return bool(base) and not any(self.behind[o] & base for o in others)
 
     def alpha(self, e: Expr, values: Mapping[str, Expr], eq: EquationRanges) -> Expr:
         """Rename every index to a name of its own and write out the ranges."""
@@ -163,9 +170,7 @@ class Normalizer:
             case Var(name):
                 return values[name]
             case Bin(_, lhs, rhs):
-                return replace(
-                    e, lhs=self.alpha(lhs, values, eq), rhs=self.alpha(rhs, values, eq)
-                )
+                return replace(e, lhs=self.alpha(lhs, values, eq), rhs=self.alpha(rhs, values, eq))
             case Neg(arg):
                 return replace(e, arg=self.alpha(arg, values, eq))
             case Call(_, args):
@@ -222,7 +227,9 @@ class Normalizer:
 
         return rewrite(e, fix)
 
-    def extract(self, e: Expr, context: Mapping[str, Range], target: str, root: bool = True) -> Expr:
+    def extract(
+        self, e: Expr, context: Mapping[str, Range], target: str, root: bool = True
+    ) -> Expr:
         """Replace the reductions below the root by references to nodes of their own."""
         match e:
             case Bin(_, lhs, rhs):
@@ -234,9 +241,7 @@ class Normalizer:
             case Neg(arg):
                 return replace(e, arg=self.extract(arg, context, target, False))
             case Call(_, args):
-                return replace(
-                    e, args=tuple(self.extract(a, context, target, False) for a in args)
-                )
+                return replace(e, args=tuple(self.extract(a, context, target, False) for a in args))
             case Ref(_, indices, fill):
                 return replace(
                     e,

@@ -49,7 +49,7 @@ def literal(e: Expr) -> Constant | None:
     if isinstance(e, Neg):
         v = literal(e.arg)
         return None if v is None else -v
-    if isinstance(e, Bin) and e.op in ("<", ">", "==") :
+    if isinstance(e, Bin) and e.op in ("<", ">", "=="):
         a, b = literal(e.lhs), literal(e.rhs)
         return None if a is None or b is None else bool(_evaluate(e.op, a, b))
     return None

@@ -10,7 +10,7 @@ from ke_ir.derive.access import Access, dtype_span
 from ke_ir.derive.builder import Val
 from ke_ir.derive.padding import Constant, Padding
 from ke_ir.derive.scalar import int_dtype
-from ke_ir.expr import Bin, Expr, Num, Range, Reduce, Var, substitute, variables
+from ke_ir.expr import Bin, Expr, Num, Range, Reduce, Ref, Var, substitute, variables, walk
 from ke_ir.intervals import ANY, Interval, interval
 from ke_ir.ir import LoopVar
 from ke_ir.types import DType
@@ -44,7 +44,9 @@ def plain_loop(r: Range, tile: int | None, stages: int = 1) -> Loop:
 
 
 class Accumulator:
-    """One reduction while its loops run. ``probe`` looks at the body, in scratch, before."""
+    """The reduction ``e`` while its loops run. ``probe`` looks at the body, in scratch, before."""
+
+    e: Reduce
 
     def probe(self, loops: Sequence[LoopVar]) -> None:
         raise NotImplementedError
@@ -91,7 +93,7 @@ class Nest(Access):
             inside = []
             for loop in loops:
                 var, span = self.declare(loop)
-                self.b.enter(var, span)
+                self.b.enter(var, span, self.place(loop, accumulators))
                 inside.append(var)
             for a in accumulators:
                 a.probe(inside)
@@ -108,14 +110,41 @@ class Nest(Access):
             var, span = self.declare(loops[i])
             return self.b.for_loop(
                 var, span, carried, lambda vals: level(i + 1, vals, (*vars_, var)),
-                names, loops[i].stages,
+                names, loops[i].stages, self.place(loops[i], accumulators),
             )  # fmt: skip
 
         results = level(0, [v for s in starts for v in s], ())
         return [
-            a.finish(part)
-            for a, part in zip(accumulators, _split(results, counts), strict=True)
+            a.finish(part) for a, part in zip(accumulators, _split(results, counts), strict=True)
         ]
+
+    def place(self, loop: Loop, accumulators: Sequence[Accumulator]) -> str:
+        """The axis before which a loop's axis stands, so that large loads need no permuting.
+
+        It is the first axis after the loop's index in the subscripts of the largest element read.
+        """
+        if loop.tile is None:
+            return ""
+        best, most = "", -1
+        for a in accumulators:
+            for ref in walk(a.e.body):
+                if not isinstance(ref, Ref):
+                    continue
+                axes = self.subscript_axes(ref)
+                own = [i for i, (n, _) in enumerate(axes) if n in loop.members]
+                if own and len(axes) > most:
+                    after = [x for _, x in axes[own[0] + 1 :] if x in self.b.tiles]
+                    best, most = (after[0] if after else ""), len(axes)
+        return best
+
+    def subscript_axes(self, ref: Ref) -> list[tuple[str, str]]:
+        """Indices in the subscripts, in order, each with the loop variable that it is."""
+        names = dict.fromkeys(v for i in ref.indices for v in variables(i))
+        out = []
+        for n in names:
+            e = self.where.get(n)
+            out.append((n, e.name if isinstance(e, Var) else ""))
+        return out
 
     def reduction(self, e: Reduce) -> Val:
         return self.nest(self.inner_loops(e), [accumulator(self, e)], [e.kind])[0]
@@ -130,7 +159,9 @@ class Nest(Access):
                 out = c if out is None else self.b.binary("and", out, c, DType.I1)
         return out
 
-    def padded_fill(self, body: Expr, loops: Sequence[LoopVar], neutral: Constant) -> Constant | None:
+    def padded_fill(
+        self, body: Expr, loops: Sequence[LoopVar], neutral: Constant
+    ) -> Constant | None:
         """A fill for loads with which ``body`` is ``neutral`` wherever a tile reaches too far."""
         tiled = [v.name for v in loops if v.tile is not None]
         for fill in dict.fromkeys((0, neutral)):
@@ -148,11 +179,9 @@ class Nest(Access):
         saved, self.fill = self.fill, fill
         got = Padding(out, self.where, self.pad).value(body)
         self.fill = saved
-        return got is not None and type(got) is not str and got == neutral
+        return got is not None and got == neutral
 
-    def masked(
-        self, body: Expr, loops: Sequence[LoopVar], neutral: Constant, dtype: DType
-    ) -> Val:
+    def masked(self, body: Expr, loops: Sequence[LoopVar], neutral: Constant, dtype: DType) -> Val:
         """The body's value, ``neutral`` where a tile reaches past its loop."""
         fill = self.padded_fill(body, loops, neutral)
         saved, self.fill = self.fill, 0 if fill is None else fill

@@ -24,7 +24,7 @@ ELEMENTS = 8192
 """Elements of the largest tile of a kernel without contraction."""
 PROGRAMS = 256
 """Parallel iterations to keep before rows are put together in one program."""
-UNKNOWN = 128
+UNKNOWN = 32
 """Size that is assumed of a range that depends on data."""
 WINDOW = 16
 """Reduced ranges up to this size run one by one, unless memory lies along them."""
@@ -32,7 +32,7 @@ WINDOW = 16
 
 @dataclass
 class Plan:
-    """The loops of one kernel. ``nests`` are those of each member that has some, outermost first."""
+    """The loops of one kernel; ``nests`` are those of each member, outermost first."""
 
     parallel: list[Loop]
     nests: dict[str, list[Loop]]
@@ -99,8 +99,10 @@ class Tiler:
             plan.grouped = 8
         for n in self.group.members:
             c = self.contractions.get(n.name)
-            if c is not None and _names(c.rows) == _names(first.rows) and (
-                _names(c.columns) == _names(first.columns)
+            if (
+                c is not None
+                and _names(c.rows) == _names(first.rows)
+                and (_names(c.columns) == _names(first.columns))
             ):
                 loops = self.term_loops(n, c, tk)
                 plan.nests[n.name] = loops
@@ -257,9 +259,11 @@ class Tiler:
             if r.name in chosen or room < 2 or self.size(r) < 2:
                 continue
             rows = min(power(self.size(r)), below(room), below(programs // PROGRAMS))
-            if rows > 1:
-                chosen[r.name] = rows
-            return
+            if rows < 2:
+                return
+            chosen[r.name] = rows
+            room //= rows
+            programs = -(-programs // rows)
 
     def fill_nest(
         self, ranges: Sequence[Range], axes: list[Range], chosen: dict[str, int], elements: int
