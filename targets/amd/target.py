@@ -9,6 +9,7 @@ from targets.gpu import probe
 from targets.gpu.target import GpuTarget, Space
 
 if TYPE_CHECKING:
+    from ke_ir.ir import Module, Program
     from lowering.triton.traits import Traits
 
 
@@ -41,5 +42,27 @@ class AmdTarget(GpuTarget):
             space["kpack"] = (1, 2)
         return space
 
+    def knobs(self, program: Program, module: Module) -> Space:
+        """The base class's; f64 products on gfx942 avoid the 16-wide MFMA, which crashes Triton."""
+        space = super().knobs(program, module)
+        if self.arch == "gfx942" and _multiplies_f64(program, module):
+            space["matrix_instr_nonkdim"] = (32,)
+        return space
+
     def found_arch(self) -> str | None:
         return probe.amd_arch()
+
+
+def _multiplies_f64(program: Program, module: Module) -> bool:
+    from ke_ir.ir import statements
+    from ke_ir.ops.shape import Dot
+    from ke_ir.scope import infer_types
+    from ke_ir.types import DType
+
+    for name in {call.kernel for call in program.calls}:
+        kernel = module.kernels[name]
+        values = infer_types(kernel).values
+        for s in statements(kernel.body):
+            if isinstance(s, Dot) and isinstance(s.a, str) and values[s.a].dtype is DType.F64:
+                return True
+    return False

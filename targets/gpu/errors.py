@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from targets.base import TargetError, ToolchainMissing
 from targets.gpu.workers import WorkerFailed
 
@@ -18,10 +20,21 @@ def as_target_error(failure: WorkerFailed, error: type[TargetError], doing: str)
     if failure.cause == "missing":
         result: TargetError = missing_module(failure.module)
     else:
-        result = error(f"{doing} failed", failure.reason, _FIXES[failure.cause])
+        reason = _said_in(failure.log, failure.reason)
+        result = error(f"{doing} failed", reason, _FIXES[failure.cause])
     if failure.log.strip():
         result.add_note(failure.log)
     return result
+
+
+def _said_in(log: str, reason: str) -> str:
+    """The compiler's own words where its exception has none: an assertion, or an MLIR error."""
+    if "PassManager::run failed" not in reason:
+        return reason
+    found = re.search(r"Assertion `(?P<text>.*?)' failed", log) or re.search(
+        r"error: (?P<text>(?!Failures have been detected).*)", log
+    )
+    return f"{reason}: {found['text']}" if found else reason
 
 
 def missing_module(name: str) -> ToolchainMissing:
