@@ -83,7 +83,7 @@ def _kernel_uses(kernel: Kernel, sizes: Mapping[str, int]) -> Iterator[tuple[str
             for e in (s.var.lo, s.var.hi):
                 for v in variables(e):
                     if v in source:
-                        yield source[v], _Use(_reach(kernel, s.var.name, sizes), bound=True)
+                        yield source[v], _Use(reach(kernel, s.var.name, sizes), bound=True)
         elif isinstance(s, Op):
             yield from _indexed(kernel, s, source, sizes)
 
@@ -101,7 +101,7 @@ def _indexed(
                 yield source[v], _Use(evaluate_int(size, sizes), bound=False)
 
 
-def _reach(kernel: Kernel, loop: str, sizes: Mapping[str, int]) -> int:
+def reach(kernel: Kernel, loop: str, sizes: Mapping[str, int]) -> int:
     """How far a loop variable may go: the smallest tensor dimension that it indexes alone."""
     reach = [
         evaluate_int(size, sizes)
