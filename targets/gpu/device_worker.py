@@ -5,8 +5,10 @@ Works with CUDA and with ROCm builds of torch, which share the ``torch.cuda`` in
 
 from __future__ import annotations
 
+import fcntl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +19,7 @@ import triton
 from targets.gpu.compare import compare
 from targets.gpu.generated import parse
 from targets.gpu.launch import run_checked
-from targets.gpu.load import load_file, load_text
+from targets.gpu.load import cache_folder, load_file, load_text
 from targets.gpu.reasons import one_line
 from targets.gpu.stopwatch import time_interleaved
 from targets.gpu.tensors import read_tensor, torch_dtype, write_tensor
@@ -33,6 +35,20 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
     Reply: ``device``, ``outputs`` (entries of each case), and for ``measure``: ``numbers``,
     ``baseline_numbers``, ``timings``, ``failures``.
     """
+    with _device_to_itself():
+        return _serve(request)
+
+
+@contextmanager
+def _device_to_itself() -> Iterator[None]:
+    """One worker at a time on the device, whoever started it; its memory is given back after."""
+    with (cache_folder() / "device.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+        torch.cuda.empty_cache()
+
+
+def _serve(request: dict[str, Any]) -> dict[str, Any]:
     module = load_text(request["text"])
     launcher = getattr(module, parse(request["text"]).program)
     reply: dict[str, Any] = {"device": describe_device(), "outputs": []}
@@ -96,10 +112,7 @@ def _measure(
 ) -> dict[str, Any]:
     baseline = _baseline(request["baseline"], module)
     reply: dict[str, Any] = {"failures": {}}
-    try:
-        reply.update(_numbers(module, baseline, inputs, results))
-    except (torch.cuda.OutOfMemoryError, NotImplementedError) as error:
-        reply["failures"]["numbers"] = one_line(error)
+    reply.update(_numbers(module, baseline, inputs, results, reply["failures"]))
     torch.cuda.empty_cache()
     # A baseline is what a user of PyTorch would run: gradients off, defaults otherwise.
     with torch.no_grad():
@@ -136,28 +149,44 @@ def _baseline(path: str | None, module: ModuleType) -> Callable[..., Any]:
 
 
 def _numbers(
-    module: ModuleType, baseline: Callable[..., Any], inputs: Tensors, results: Tensors
+    module: ModuleType,
+    baseline: Callable[..., Any],
+    inputs: Tensors,
+    results: Tensors,
+    failures: dict[str, str],
 ) -> dict[str, Any]:
-    """Candidate and baseline against ``reference`` in float64, output by output."""
+    """Candidate and baseline against ``reference`` in float64, output by output.
+
+    What cannot be compared (no memory for float64, a baseline of another form) is a failure noted.
+    """
     exact = [
         tensor.to(torch.float64) if tensor.dtype.is_floating_point else tensor
         for tensor in inputs.values()
     ]
-    with torch.no_grad():
-        expected = as_tuple(module.reference(*exact))
-        del exact
-        rivals = as_tuple(baseline(*inputs.values()))
-    names = list(results)
-    if len(expected) != len(names):
-        raise ValueError(f"reference returned {len(expected)} outputs, expected {len(names)}")
+    reply: dict[str, Any] = {}
+    try:
+        with torch.no_grad():
+            expected = as_tuple(module.reference(*exact))
+        reply["numbers"] = _compared(results, expected)
+    except (torch.cuda.OutOfMemoryError, NotImplementedError) as error:
+        failures["numbers"] = one_line(error)
+        return reply
+    try:
+        with torch.no_grad():
+            rivals = as_tuple(baseline(*inputs.values()))
+        named = dict(zip(results, rivals, strict=True))
+        reply["baseline_numbers"] = _compared(named, expected)
+    except Exception as error:
+        failures["numbers of eager"] = one_line(error)
+    return reply
+
+
+def _compared(got: Tensors, expected: tuple[torch.Tensor, ...]) -> dict[str, Any]:
+    if len(expected) != len(got):
+        raise ValueError(f"reference returned {len(expected)} outputs, expected {len(got)}")
     return {
-        "numbers": {
-            name: compare(results[name], want) for name, want in zip(names, expected, strict=True)
-        },
-        "baseline_numbers": {
-            name: compare(rival, want)
-            for name, rival, want in zip(names, rivals, expected, strict=False)
-        },
+        name: compare(tensor, want)
+        for (name, tensor), want in zip(got.items(), expected, strict=True)
     }
 
 

@@ -84,6 +84,17 @@ def test_faster_than_the_roofline_is_a_fault(text: Text) -> None:
 
 
 @pytest.mark.usefixtures("rehearse")
+def test_a_baseline_of_another_form_is_noted(text: Text, tmp_path: Path) -> None:
+    baseline = tmp_path / "add.py"
+    baseline.write_text("def baseline(x, y):\n    return x[:7]\n")
+    outputs = parse(text("add")).outputs
+    work = Work((), input_bytes=8000.0, output_bytes=4000.0)
+    found = device.measure(text("add"), inputs(), outputs, work, H100, baseline)
+    assert "shape (7,)" in found.failures["numbers of eager"]
+    assert found.numbers["z"].allclose and not found.baseline_numbers
+
+
+@pytest.mark.usefixtures("rehearse")
 def test_outputs_come_back(text: Text) -> None:
     given = inputs()
     outputs, on = device.run_on_device(text("add"), [(given, parse(text("add")).outputs)])
@@ -128,3 +139,13 @@ def test_comparison(got: list[float], want: list[float], expected: dict[str, Any
         assert result[key] == value, key
     with pytest.raises(ValueError, match="shape"):
         compare(torch.tensor(got), torch.zeros(7))
+
+
+def test_overflow_of_the_outputs_dtype_is_right() -> None:
+    import torch
+
+    from targets.gpu.compare import compare
+
+    got = torch.tensor([float("inf"), 1.0], dtype=torch.float16)
+    assert compare(got, torch.tensor([1e6, 1.0], dtype=torch.float64))["not_finite"] == 0
+    assert compare(got, torch.tensor([1e3, 1.0], dtype=torch.float64))["not_finite"] == 1
