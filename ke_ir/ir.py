@@ -222,7 +222,10 @@ class Program(Signature):
 
 @dataclass(frozen=True)
 class Tuned:
-    """``tuned @k for nvidia.sm_90 { num_warps = 8 }``: a target's own choices for a kernel."""
+    """``tuned @k for nvidia.sm_90 { num_warps = 8 }``: a target's own choices for a kernel.
+
+    Without an architecture (an empty ``arch``) it holds for all of the target's.
+    """
 
     kernel: str
     target: str

@@ -215,8 +215,7 @@ class _ModuleParser(KernelParser):
         kernel = self.prefixed("@", "a kernel")
         self.expect("for")
         target = self.name("a target, such as `nvidia.sm_90`")
-        self.expect(".")
-        arch = self.name("an architecture")
+        arch = self.name("an architecture") if self.accept(".") else ""
         loc = self.since(first)
         self.expect("{")
         knobs: list[tuple[str, int | str | bool]] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ke_ir.expr import show, show_number, show_range
+from ke_ir.expr import show, show_number, show_range, show_subscripts
 from ke_ir.ir import (
     DimDecl,
     Equation,
@@ -59,7 +59,8 @@ def print_equation(e: Equation) -> str:
 
 def print_tuned(t: Tuned) -> str:
     knobs = ", ".join(f"{k} = {_knob(v)}" for k, v in t.knobs)
-    return f"tuned @{t.kernel} for {t.target}.{t.arch} {{ {knobs} }}"
+    where = f"{t.target}.{t.arch}" if t.arch else t.target
+    return f"tuned @{t.kernel} for {where} {{ {knobs} }}"
 
 
 def print_yield(s: Stmt) -> str:
@@ -162,8 +163,8 @@ def _field(op: Op, p: Piece) -> str:
         case "coords":
             fill = getattr(op, "fill", 0)
             # A positive zero is what is read without `else`; a negative one must be said.
-            tail = "" if str(fill) in ("0", "0.0", "False") else f" else {show_number(fill)}"
-            return f"[{', '.join(show(c, '%') for c in value)}{tail}]"
+            tail = "" if str(fill) in ("0", "0.0", "False") else show_number(fill)
+            return show_subscripts(value, tail, "%")
         case "ints":
             return f"[{', '.join(map(str, value))}]"
         case "value":
