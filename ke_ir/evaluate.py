@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ke_ir.evaluate_access import element
-from ke_ir.evaluate_functions import BINARY, binary_error, select_error, unary, unary_error
+from ke_ir.evaluate_functions import BINARY, CHOOSES, binary_error, select_error, unary, unary_error
 from ke_ir.evaluate_reduce import reduction
 from ke_ir.evaluate_values import Array, Env, EvaluationError, Val, pieces, spread
 from ke_ir.expr import Bin, Call, Dim, Expr, Neg, Num, Reduce, Ref, Var, evaluate_int, variables
@@ -61,6 +61,7 @@ def evaluate_with_error(
         v = found[p.name]
         value = _declared(v, p)
         err = np.zeros(value.shape) if v.err is None else np.asarray(v.err, np.float64) * SAFETY
+        err = np.where(np.isnan(err), np.inf, err)  # nothing is known, as of inf - inf
         out[p.name] = value, err + _final_rounding(value, err, p.type.dtype)
     return out
 
@@ -151,10 +152,11 @@ class Evaluator:
         env = Env(order, ranges, {})
         shape = env.shape(eq.outer)
         total = int(np.prod(shape, dtype=np.int64))
-        axis = next((i for i, n in enumerate(shape) if n > 1), None)
-        if total <= CHUNK or axis is None:
+        if total <= CHUNK:
             return env.full(self.value(rhs, env), eq.outer)
-        return self.in_chunks(rhs, env, eq.outer, axis, -(-total // CHUNK))
+        count = -(-total // CHUNK)
+        axis = next((i for i, n in enumerate(shape) if n >= count), int(np.argmax(shape)))
+        return self.in_chunks(rhs, env, eq.outer, axis, count)
 
     def in_chunks(self, rhs: Expr, env: Env, outer: tuple[str, ...], axis: int, count: int) -> Val:
         shape = env.shape(outer)
@@ -229,10 +231,11 @@ class Evaluator:
         axes = env.sort((*a.axes, *b.axes))
         x, y = spread(a.data, a.axes, axes), spread(b.data, b.axes, axes)
         data = np.asarray(BINARY[op](x, y))
-        if self.rounding is None:
+        if self.rounding is None or (op in CHOOSES and a.err is None and b.err is None):
             return Val(axes, data)
         ex, ey = _errors((a, b), axes)
-        return Val(axes, data, binary_error(op, x, ex, y, ey, data, self.rounding.intermediate))
+        err = binary_error(op, x, ex, y, ey, data, self.rounding.intermediate)
+        return Val(axes, data, None if err is None else np.broadcast_to(err, data.shape))
 
     def select(self, c: Val, x: Val, y: Val, env: Env) -> Val:
         axes = env.sort((*c.axes, *x.axes, *y.axes))

@@ -27,6 +27,8 @@ BINARY: dict[str, Callable[..., Any]] = {
 """Functions of two arguments; integers stay integers but under ``/`` and ``pow``."""
 
 COMPARISONS = frozenset({"<", "<=", ">", ">=", "==", "!="})
+CHOOSES = COMPARISONS | {"and", "or", "min", "max"}
+"""Functions that do not round: exact of exact arguments."""
 KEEPS_INTEGERS = frozenset({"abs", "floor", "ceil", "round", "trunc"})
 JUMPS = frozenset({"floor", "ceil", "round", "trunc"})
 

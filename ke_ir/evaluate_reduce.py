@@ -133,7 +133,7 @@ class _Reduction:
             live = spread(mask.data, mask.axes, axes)
             kind = self.e.kind.replace("arg", "")
             data = np.where(live, data, identity(kind, data.dtype))
-            err = None if err is None else np.where(live, err, 0)
+            err = None if err is None else np.where(live, err, False)
         over = tuple(axes.index(n) for n in self.names)
         kept = tuple(a for a in axes if a not in self.names)
         if self.e.kind.startswith("arg"):
@@ -160,6 +160,9 @@ class _Reduction:
             return np.maximum(grown, 0) + terms * rounding.accumulation * np.abs(v)
         if err is None:
             return None
+        if self.e.kind in ("any", "all"):
+            decisive = data if self.e.kind == "any" else ~data
+            return err.any(over) & ~(decisive & ~err).any(over)
         return np.max(err, axis=over, initial=0)
 
     def position(

@@ -170,6 +170,26 @@ def test_masked_infinities_do_not_spoil_the_bound() -> None:
     assert np.isfinite(limit).all() and limit.max() < 1e-5 and value[0, 0] == 1
 
 
+def test_exact_choices_stay_exact_and_doubt_reaches_any_and_all() -> None:
+    text = """op @f(x: f32[B, N], w: f32[N]) -> (y: f32[B, N], a: i1[B], e: i1[B], m: f32[B])
+    dims B = 2, N = 3 {
+      r[n] = max(w[n], 0)
+      y[b, n] = min(x[b, n], r[n])
+      m[b] = max[n](x[b, n] * 3)
+      a[b] = all[n](x[b, n] * 3 > 0.3)
+      e[b] = any[n](x[b, n] * 3 > 0.3)
+    }"""
+    (o,) = module(text).ops.values()
+    x = np.float32([[0.1, 1, 1], [-1, -1, -2]])
+    got = evaluate_with_error(o, None, {"x": x, "w": np.float32([1, -1, 0.5])}, Rounding())
+    value, limit = got["y"]
+    np.testing.assert_array_equal(value, np.minimum(x, [1, 0, 0.5]))
+    assert np.all(limit <= 2.0**-23)  # the output's own rounding only
+    assert (got["a"][1] > 0).tolist() == [True, False]
+    assert (got["e"][1] > 0).tolist() == [False, False]  # another element decides
+    assert np.all((got["m"][1] > 2.0**-24) & (got["m"][1] < 1e-5))
+
+
 def test_integers_have_no_error() -> None:
     text = """op @f(x: i32[N]) -> (s: i64[], m: f32[]) dims N = 9 {
       s[] = sum[n](x[n] * x[n])
