@@ -15,9 +15,7 @@ class DoesNotFit(Exception):
     """A kernel's tiles need more local memory than a PE has."""
 
     def __init__(self, kernel: str, needed: int, capacity: int, largest: str) -> None:
-        super().__init__(
-            f"@{kernel} needs {needed:,} bytes of local memory; a PE has {capacity:,}"
-        )
+        super().__init__(f"@{kernel} needs {needed:,} bytes of local memory; a PE has {capacity:,}")
         self.kernel, self.needed, self.capacity, self.largest = kernel, needed, capacity, largest
 
 

@@ -90,9 +90,7 @@ class Coordinates:
         name = axis.index
         return self.body.arith("subi", self.body.end(name), self.body.ssa(name))
 
-    def _split(
-        self, c: Expr, axes: Sequence[Axis]
-    ) -> tuple[Expr | None, list[int], Expr | None]:
+    def _split(self, c: Expr, axes: Sequence[Axis]) -> tuple[Expr | None, list[int], Expr | None]:
         """Scalar part, steps by tile dimension, and what must be computed as a tile."""
         place = {a.index: r for r, a in enumerate(axes) if a.index}
         row = [0] * len(axes)
@@ -228,5 +226,3 @@ def _fixed(e: Expr, fixed: Mapping[str, int]) -> int | None:
         return evaluate_int(e, fixed)
     except KeyError:
         return None
-
-

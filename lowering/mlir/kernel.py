@@ -35,6 +35,10 @@ from lowering.mlir.reuse import in_place_chain, last_uses, names_used
 from lowering.mlir.tree import Block, Tile, memref, number
 
 
+class Unsupported(Exception):
+    """The program uses something that the accelerator cannot do; the message says what."""
+
+
 @dataclass(frozen=True)
 class Knobs:
     """Choices that only this target has.
@@ -78,9 +82,7 @@ class KernelLowering:
         body = self.body
         los = [body.integer(v.lo) for v in grid.vars]
         his = [body.integer(v.hi) for v in grid.vars]
-        counts = [
-            self._tiles_in(lo, hi, v) for lo, hi, v in zip(los, his, grid.vars, strict=True)
-        ]
+        counts = [self._tiles_in(lo, hi, v) for lo, hi, v in zip(los, his, grid.vars, strict=True)]
         total = counts[0]
         for c in counts[1:]:
             total = body.arith("muli", total, c)
@@ -170,7 +172,7 @@ class KernelLowering:
         self.homes[name] = self.body.block
 
     def _carry(self, name: str, init: Operand, s: For) -> Tile:
-        """The tile that holds a carried value; the initial value's own where nothing else needs it."""
+        """The tile of a carried value: the initial value's own where nothing else needs it."""
         assert isinstance(init, str)
         source = self.values[init]
         inside = set().union(*(names_used(x) for x in s.body))
@@ -229,8 +231,15 @@ class KernelLowering:
             elif isinstance(s, Op):
                 self.scope.define(s)
                 self.target = (targets or {}).get(s.result or "")
-                _EMIT[type(s)](self, s)
+                self._emit(s)
         self.dead_after = outer
+
+    def _emit(self, s: Op) -> None:
+        kind = type(s).__name__.lower()
+        emit: Callable[[Op], None] | None = getattr(self, f"_{kind}", None)
+        if emit is None:
+            raise Unsupported(f"`{s.mnemonic}` has no lowering to the kea dialect")
+        emit(s)
 
     def _operand(self, x: Operand, dtype: DType) -> Tile:
         if isinstance(x, str):
@@ -284,7 +293,7 @@ class KernelLowering:
             try:
                 value = evaluate_int(value, self.fixed)
             except KeyError:  # a dim that is an argument of the run
-                start = [self.body.integer(value)]
+                start = [self.body.integer(s.value)]  # type: ignore[arg-type]
                 self.body.op("iota", [self._result(s)], start, "step = 0 : i64")
                 return
         self.body.op("fill", [self._result(s)], attrs=f"value = {number(value, s.type.dtype)}")
@@ -310,6 +319,8 @@ class KernelLowering:
         alias = self.body.alias(self.values[s.x], self.scope.values[s.result].shape, s.result)
         self.values[s.result] = alias
         self.homes[s.result] = self.homes[s.x]
+
+    _expand = _reshape
 
     def _dot(self, s: Dot) -> None:
         a, b = (self.values[str(x)] for x in (s.a, s.b))
@@ -366,15 +377,3 @@ class KernelLowering:
         access = self.coords.access(s.coords)
         tile = self._stored(s.x, s.tensor, access.shape)
         self._access("accumulate", s.tensor, tile, access, f', fn = "{s.kind}"', loads=False)
-
-
-_EMIT: dict[type[Op], Callable[[KernelLowering, object], None]] = {
-    Unary: KernelLowering._unary, Binary: KernelLowering._binary, Cmp: KernelLowering._cmp,
-    Select: KernelLowering._select, Cast: KernelLowering._cast,
-    Broadcast: KernelLowering._broadcast, Full: KernelLowering._full, Iota: KernelLowering._iota,
-    Reduce: KernelLowering._reduce, Scan: KernelLowering._scan,
-    Permute: KernelLowering._permute, Reshape: KernelLowering._reshape,
-    Expand: KernelLowering._reshape, Dot: KernelLowering._dot, Load: KernelLowering._load,
-    Store: KernelLowering._store, Accumulate: KernelLowering._accumulate,
-}  # type: ignore[dict-item]  # fmt: skip
-

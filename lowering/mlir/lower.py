@@ -1,7 +1,7 @@
 """From a KE-IR program to an MLIR module of the ``kea`` dialect, as text. Imports no MLIR.
 
-Each kernel becomes a function `@kernel.NAME` of its tensors and dims; ``@main`` takes the program's tensors, its
-temporaries and its dims, and calls them in order.
+Each kernel becomes a function ``@kernel.NAME`` of its tensors and dims; ``@main`` takes the
+program's tensors, its temporaries and its dims, and calls them in order.
 """
 
 from __future__ import annotations
@@ -27,14 +27,10 @@ from ke_ir.ir import (
 from ke_ir.ops import Accumulate
 from lowering.mlir.allocate import Plan, plan
 from lowering.mlir.body import Body
-from lowering.mlir.kernel import KernelLowering, Knobs
-from lowering.mlir.tree import memref
+from lowering.mlir.kernel import KernelLowering, Knobs, Unsupported
+from lowering.mlir.tree import Tile, memref
 
 MAX_RANK = 8
-
-
-class Unsupported(Exception):
-    """The program uses something that the accelerator cannot do; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -91,9 +87,7 @@ def lower_program(
 
 def _fixed_dims(program: Program, kernel: Kernel, dims: Mapping[str, int]) -> dict[str, int]:
     """Sizes that are part of the program, not arguments of a run, and the same in every call."""
-    calls = [
-        bind_call(program, c, kernel, dims) for c in program.calls if c.kernel == kernel.name
-    ]
+    calls = [bind_call(program, c, kernel, dims) for c in program.calls if c.kernel == kernel.name]
     ranges = {d.name for d in program.dims if d.is_range}
     out: dict[str, int] = {}
     for d in kernel.dims:
@@ -106,15 +100,15 @@ def _fixed_dims(program: Program, kernel: Kernel, dims: Mapping[str, int]) -> di
     return out
 
 
-def _depends_on_range(
-    program: Program, kernel: Kernel, name: str, ranges: Collection[str]
-) -> bool:
+def _depends_on_range(program: Program, kernel: Kernel, name: str, ranges: Collection[str]) -> bool:
     """True if a call binds the kernel's dim to a size that is an argument of the run."""
     types = {**program.tensors, **program.temps}
     given = {d.name: d for d in program.dims}
 
     def varies(e: Expr) -> bool:
-        return any(n in ranges or (given[n].is_derived and varies(given[n].size)) for n in dims_of(e))
+        return any(
+            n in ranges or (given[n].is_derived and varies(given[n].size)) for n in dims_of(e)
+        )
 
     for c in program.calls:
         if c.kernel != kernel.name:
@@ -128,13 +122,14 @@ def _depends_on_range(
 
 def _check_ranks(kernel: Kernel) -> None:
     for p in (*kernel.inputs, *kernel.outputs):
-        if len(p.type.shape) > MAX_RANK:
+        rank = len(p.type.shape)
+        if rank > MAX_RANK:
             raise Unsupported(
-                f"%{p.name} of @{kernel.name} has {len(p.type.shape)} dimensions; at most {MAX_RANK}"
+                f"%{p.name} of @{kernel.name} has {rank} dimensions; {MAX_RANK} is the most"
             )
 
 
-# ---- values that decide addresses or bounds -------------------------------------------------------
+# ---- values that decide addresses or bounds ----
 
 
 def _mark_control(program: Program, built: Mapping[str, _Built]) -> set[str]:
@@ -156,7 +151,7 @@ def _mark_control(program: Program, built: Mapping[str, _Built]) -> set[str]:
 
 def _propagate(body: Body, needed_params: set[str]) -> None:
     lines = list(body.top.lines())
-    work = []
+    work: list[Tile] = []
     for line in lines:
         if line.scalar:
             work += line.srcs
@@ -181,7 +176,7 @@ def _control_loads(body: Body) -> Iterator[str]:
             yield line.tensor
 
 
-# ---- text -----------------------------------------------------------------------------------------
+# ---- text ----
 
 
 def _tensor_type(p: Param) -> str:

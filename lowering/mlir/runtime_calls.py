@@ -35,7 +35,7 @@ class RuntimeCalls:
         self.declared: dict[str, tuple[list[Any], list[Any]]] = {}
         self.ids: dict[Any, int] = {}
         self.buffer_of: dict[Any, tuple[int, int]] = {}
-        self.constants: dict[tuple[str, int | float], Any] = {}
+        self.constants: dict[tuple[str, str], Any] = {}
         self.entry: Any = None
 
     def run(self) -> None:
@@ -164,7 +164,7 @@ class RuntimeCalls:
             self._pointer(tensor), self.arith.MulIOp(offset, width).result
         ).result
         op.results[0].replace_all_uses_with(
-            self._descriptor(op.results[0].type, address, sizes[len(at):])
+            self._descriptor(op.results[0].type, address, sizes[len(at) :])
         )
 
     def _descriptor(self, kind: Any, address: Any, sizes: Sequence[Any]) -> Any:

@@ -1,8 +1,8 @@
 """The analytic model: what one kernel's commands cost, without compiling or running anything.
 
 Per instance each engine's cycles are summed; where loops are pipelined, the longer of moving data
-and computing counts, else their sum. That, times the waves of instances over the PEs, against what LPDDR and SRAM can
-deliver, and the launches.
+and computing counts, else their sum. That, times the waves of instances over the PEs, against
+what LPDDR and SRAM can deliver, and the launches.
 """
 
 from __future__ import annotations

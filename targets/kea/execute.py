@@ -112,7 +112,8 @@ def _descriptor(address: int, shape: tuple[int, ...]) -> Array:
     """A memref descriptor: pointers, offset, sizes, strides."""
     import numpy as np
 
-    strides, step = [], 1
+    strides: list[int] = []
+    step = 1
     for n in reversed(shape):
         strides.insert(0, step)
         step *= n

@@ -37,6 +37,7 @@ def control_inputs(
     uses = _program_uses(module, program, dims)
     rng = np.random.default_rng(0)
     out: dict[str, Array] = {}
+    x: Array
     for name in names:
         t = program.tensors[name]
         shape = t.sizes(dict(dims))

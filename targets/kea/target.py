@@ -80,9 +80,7 @@ class KeaTarget:
         try:
             package = adapter.package()
         except adapter.MlirMissing as missing:
-            return Availability(
-                Presence.MISSING, f"no MLIR bindings: {missing}", _BINDINGS_FIX
-            )
+            return Availability(Presence.MISSING, f"no MLIR bindings: {missing}", _BINDINGS_FIX)
         return Availability(Presence.HERE, f"simulated, compiled with MLIR from `{package}`")
 
     def knobs(self, program: Program, module: Module) -> Mapping[str, Sequence[int | str | bool]]:
@@ -99,9 +97,7 @@ class KeaTarget:
         self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int]
     ) -> Compiled:
         exe = self._build(self._lower(module, program, knobs, dims))
-        resources = {
-            name: Resources(shared_bytes=n) for name, n in exe.lowered.local_bytes.items()
-        }
+        resources = {name: Resources(shared_bytes=n) for name, n in exe.lowered.local_bytes.items()}
         source = Source(exe.lowered.text, "mlir", ".mlir")
         return Compiled(source, resources, {"mlir": exe.kea, "llvm": exe.llvm}, {}, exe)
 
@@ -123,7 +119,8 @@ class KeaTarget:
                 arrays[p.name] = poison.view(dtype).reshape(shape)
         self._simulate(exe, dims, arrays, functional=True)
         for p in program.inputs:
-            if arrays[p.name].tobytes() != np.asarray(inputs[p.name], arrays[p.name].dtype).tobytes():
+            given = np.asarray(inputs[p.name], p.type.dtype.numpy())
+            if arrays[p.name].tobytes() != given.tobytes():
                 raise RunFailed(f"the program changed its input {p.name}")
         outputs = {p.name: arrays[p.name] for p in program.outputs}
         return RunResult(outputs, Established.SIMULATED, f"on the {self.spec.name} simulator")
@@ -169,7 +166,8 @@ class KeaTarget:
         self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int]
     ) -> Lowered:
         from lowering.mlir.allocate import DoesNotFit
-        from lowering.mlir.lower import Unsupported, lower_program
+        from lowering.mlir.kernel import Unsupported
+        from lowering.mlir.lower import lower_program
 
         chosen = _checked_knobs(knobs)
         try:
@@ -248,4 +246,4 @@ def _checked_knobs(knobs: Knobs) -> Any:
                 f"knob `{name}` cannot be {value}",
                 fix=f"choose one of {', '.join(map(str, _SPACE[name]))}",
             )
-    return Chosen(**dict(knobs))
+    return Chosen(**dict(knobs))  # type: ignore[arg-type]
