@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from ke_ir.expr import Bin, Dim, Expr, Num, dims_of, evaluate_int, rewrite, show
+from ke_ir.expr import Bin, Dim, Expr, Num, dims_of, evaluate_int, rewrite
 from ke_ir.ir import (
-    DimDecl,
     Kernel,
     KernelCall,
     LoopVar,
@@ -24,7 +23,7 @@ from ke_ir.ops.memory import Accumulate
 from ke_ir.types import TensorType
 from lowering.triton.bounds import Bounds
 from lowering.triton.kernel import LoweredKernel
-from lowering.triton.options import Unsupported
+from lowering.triton.sizes import SizeText
 from lowering.triton.values import Carriers, identity, literal
 from lowering.triton.writer import WIDTH, Names, Writer, call
 
@@ -42,10 +41,9 @@ class Launcher:
     ) -> None:
         self.program, self.kernels, self.carriers = program, kernels, carriers
         self.bounds, self.units = bounds, units
-        self.names = Names({program.name, "prepare", "prepared", "config", "meta", "device"})
-        self.tensor_names = {n: self.names.new(n) for n in (*program.tensors, *program.temps)}
-        self.dim_names = {d.name: self.names.new(d.name) for d in program.dims}
-        self.used: set[str] = set()
+        names = Names({program.name, "prepare", "prepared", "config", "meta", "grid"})
+        self.sizes = SizeText(program, bounds, names, has_out=True)
+        self.tensor_names = {**self.sizes.tensors, **{n: names.new(n) for n in program.temps}}
         self.out = Writer()
 
     # -- functions -----------------------------------------------------------------------------
@@ -62,7 +60,7 @@ class Launcher:
         return list(dict.fromkeys(v.tensor for c in calls for v in c.outs))
 
     def _prepare(self, once: Sequence[Once], prepared: list[str]) -> str:
-        self.out, self.used = Writer(), set()
+        self.out, self.sizes.used = Writer(), set()
         temps = {n: self.program.temps[n] for n in prepared}
         for name, t in temps.items():
             self._allocate(name, t)
@@ -75,7 +73,7 @@ class Launcher:
         return "\n".join([f"def prepare({args}):", doc, *self._sizes(), self.out.render()])
 
     def _launcher(self, prepared: list[str]) -> str:
-        self.out, self.used = Writer(), set()
+        self.out, self.sizes.used = Writer(), set()
         p = self.program
         for x in p.inputs:
             shape, dtype = self._shape(x.type.shape), self.carriers.torch(x.type.dtype)
@@ -127,67 +125,11 @@ class Launcher:
         parts = [self._integer(e) for e in shape]
         return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
-    # -- sizes ---------------------------------------------------------------------------------
     def _integer(self, e: Expr) -> str:
-        self.used |= dims_of(e)
-        return show(self._named(e))
-
-    def _named(self, e: Expr) -> Expr:
-        return rewrite(e, lambda n: Dim(self.dim_names[n.name]) if isinstance(n, Dim) else None)
+        return self.sizes.text(e)
 
     def _sizes(self) -> list[str]:
-        """Lines that define the dims used: read from shapes, computed, or fixed."""
-        wanted = set(self.used)
-        for d in reversed(self.program.dims):
-            if d.name in wanted and d.is_derived:
-                wanted |= dims_of(d.size)
-        lines = []
-        for d in self.program.dims:
-            if d.name not in wanted:
-                continue
-            name = self.dim_names[d.name]
-            if d.is_range:
-                lines += [f"    {name} = {self._read(d)}"]
-                lines += [f"    if not {d.low} <= {name} <= {d.high}:",
-                          f'        raise ValueError(f"{d.name} = {{{name}}}, '
-                          f'not within {d.low} to {d.high}")']  # fmt: skip
-            elif d.is_derived and not self._static(d.name):
-                lines.append(f"    {name} = {show(self._named(d.size))}")
-            else:
-                lines.append(f"    {name} = {self.bounds.static[d.name]}")
-        return lines
-
-    def _static(self, name: str) -> bool:
-        return name in self.bounds.static
-
-    def _read(self, d: DimDecl) -> str:
-        """Where a run-time dim is found: an input's shape, else the output's, else the default."""
-        for p in self.program.inputs:
-            for i, e in enumerate(p.type.shape):
-                if e == Dim(d.name):
-                    return f"{self.tensor_names[p.name]}.shape[{i}]"
-        for p in self.program.inputs:
-            for i, e in enumerate(p.type.shape):
-                got = self._solved(e, d.name)
-                if got is not None:
-                    return f"{self.tensor_names[p.name]}.shape[{i}]{got}"
-        for k, p in enumerate(self.program.outputs):
-            for i, e in enumerate(p.type.shape):
-                if e == Dim(d.name):
-                    return f'DIMS["{d.name}"] if out is None else out[{k}].shape[{i}]'
-        raise Unsupported(
-            f"dim {d.name} = {d.low} to {d.high}", "no tensor's shape tells its size",
-            f"make {d.name} static, or give a tensor a dimension of that size",
-        )  # fmt: skip
-
-    def _solved(self, e: Expr, name: str) -> str | None:
-        """Solve ``size == factor * dim + rest`` for the dim: what to append to the size."""
-        p = self.bounds.exact(e)
-        if p is None or not set(p.terms) <= {(name,), ()} or (name,) not in p.terms:
-            return None
-        factor, rest = p.terms[(name,)], p.terms.get((), 0)
-        moved = f" {'-' if rest > 0 else '+'} {abs(rest)}" if rest else ""
-        return moved if factor == 1 else None if moved else f" // {factor}"
+        return [f"    {line}" for line in self.sizes.lines(checked=True)]
 
     # -- statements ----------------------------------------------------------------------------
     def _body(self, body: Iterable[ProgramStmt]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ke_ir.ir import Kernel, KernelCall, Module, OpDef, Param, Program, bind_call
+from ke_ir.ir import Kernel, KernelCall, Module, OpDef, Param, Program, Signature, bind_call
 from lowering.triton.bounds import Bounds
 from lowering.triton.context import runtime_dims
 from lowering.triton.helpers import texts_of
@@ -33,10 +33,9 @@ def lower(
     carriers = Carriers(options)
     launcher = Launcher(program, kernels.by_call, carriers, bounds, options.units)
     op = module.ops.get(program.name)
-    reference, inputs = _reference(op, program, sizes, options)
+    reference, inputs = _reference(op, op.sizes(dims), carriers) if op else ("", [])
     helpers = dict.fromkeys(h for k in kernels.distinct for h in k.helpers)
-    traits = options.traits
-    target = "Triton's interpreter" if options.interpret else traits.arch
+    target = "Triton's interpreter" if options.interpret else options.traits.arch
     return _render(
         title=f"{program.name}: {_signature(program)}",
         made_for=target,
@@ -58,7 +57,7 @@ def _signature(p: Program) -> str:
     return " -> ".join(sides)
 
 
-def _bounds(program: Program, sizes: Mapping[str, int]) -> Bounds:
+def _bounds(program: Signature, sizes: Mapping[str, int]) -> Bounds:
     runtime = runtime_dims(program.dims)
     return Bounds(
         {n: s for n, s in sizes.items() if n not in runtime},
@@ -148,9 +147,17 @@ def _tensors(params: tuple[Param, ...], sizes: Mapping[str, int]) -> str:
 
 
 def _reference(
-    op: OpDef | None, program: Program, sizes: Mapping[str, int], options: TritonOptions
+    op: OpDef, sizes: Mapping[str, int], carriers: Carriers
 ) -> tuple[str, list[str]]:
-    return "", []
+    """The text of ``reference()``, and of inputs to try it on."""
+    from lowering.triton.random_inputs import random_inputs
+    from lowering.triton.reference import Reference
+    from lowering.triton.sizes import SizeText
+    from lowering.triton.writer import Names
+
+    bounds = _bounds(op, sizes)
+    text = SizeText(op, bounds, Names({"device"}), has_out=False)
+    return Reference(op, text, bounds).text(), random_inputs(op, sizes, carriers)
 
 
 def _render(**values: Any) -> str:

@@ -105,3 +105,28 @@ def atom(text: str) -> str:
         if c == " " and depth == 0:
             return f"({text})"
     return f"({text})" if text[0] in "-~" else text
+
+
+def tuple_text(parts: list[str]) -> str:
+    """A tuple as Python text."""
+    return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+
+
+def assignment(name: str, text: str, width: int = WIDTH) -> str:
+    """``name = text``, with a line for each term of the sum where that is longer than ``width``."""
+    short = f"{name} = {text}"
+    terms = _terms(text)
+    if len(short) <= width or len(terms) == 1:
+        return short
+    return f"{name} = (\n" + "".join(f"    {t}\n" for t in terms) + ")"
+
+
+def _terms(text: str) -> list[str]:
+    """The text cut before every ``+`` and ``-`` that stands outside brackets."""
+    out, depth, start = [], 0, 0
+    for i, c in enumerate(text):
+        depth += (c in "([{") - (c in ")]}")
+        if depth == 0 and text[i : i + 3] in (" + ", " - "):
+            out.append(text[start:i])
+            start = i + 1
+    return [*out, text[start:]]
