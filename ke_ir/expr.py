@@ -256,12 +256,18 @@ def show(e: Expr, sigil: str = "", level: int = 0) -> str:
     if isinstance(e, Call):
         return f"{e.fn}({', '.join(show(a, sigil) for a in e.args)})"
     if isinstance(e, Ref):
-        fill = "" if e.fill is None else f" else {show(e.fill, sigil)}"
-        return f"{sigil}{e.tensor}[{', '.join(show(i, sigil) for i in e.indices)}{fill}]"
+        fill = "" if e.fill is None else show(e.fill, sigil)
+        return f"{sigil}{e.tensor}{show_subscripts(e.indices, fill, sigil)}"
     if isinstance(e, Reduce):
         ranges = ", ".join(show_range(r, sigil) for r in e.ranges)
         return f"{e.kind}[{ranges}]({show(e.body, sigil)})"
     raise TypeError(f"not an expression: {e!r}")
+
+
+def show_subscripts(indices: tuple[Expr, ...], fill: str, sigil: str) -> str:
+    """``[i, j else FILL]``, without ``else`` if ``fill`` is empty."""
+    inner = ", ".join(show(i, sigil) for i in indices)
+    return f"[{inner}{' ' * bool(inner and fill)}{'else ' * bool(fill)}{fill}]"
 
 
 def show_range(r: Range, sigil: str = "") -> str:

@@ -206,12 +206,12 @@ class ExprParser(Cursor):
         self.expect("[")
         indices: list[Expr] = []
         fill: Expr | None = None
-        if self.token != "]":
+        if self.token not in ("]", "else"):
             indices.append(self.nested())
             while self.accept(","):
                 indices.append(self.nested())
-            if self.accept("else"):
-                fill = self.nested()
+        if self.accept("else"):
+            fill = self.nested()
         if self.token != "]":
             self.unexpected("`,`", "`else`", "`]`", known=("else",))
         self.advance()
