@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ke_ir.expr import Ref, evaluate_int, show
-from ke_ir.interpret import any_nan, held_dtype, hold, release, run_kernel
 from ke_ir.interpret_index import Array
 from ke_ir.interpret_memory import MeaningError
+from ke_ir.interpret_run import any_nan, held_dtype, hold, release, run_kernel
 from ke_ir.ir import (
     KernelCall,
     Module,

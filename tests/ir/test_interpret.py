@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,9 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from ke_ir.expr import Num
 from ke_ir.interpret import interpret_kernel
-from ke_ir.ir import Kernel
+from ke_ir.ir import For, Kernel, Parallel
+from ke_ir.ops import Load
 from ke_ir.parser import parse
+from ke_ir.types import DType, TileType
 from ke_ir.verify import check
 
 RNG = np.random.default_rng(1)
@@ -367,6 +371,36 @@ def test_carried_values_may_be_swapped_and_names_reused() -> None:
     """)
     got = interpret_kernel(k, None, {"x": np.array([1.0, 2.0])})["y"]
     assert got.tolist() == [2.0, 1.0]
+
+
+def test_one_statement_object_may_stand_in_two_loops() -> None:
+    k = kernel("""
+    kernel @twice(%x: f32[D]) -> (%y: f32[])
+    dims D = 20
+    {
+      parallel %b = 0 to 1 {
+        for %d = 0 to 10 tile 4 {
+          %v = load %x[%d] : f32[4]
+          %r = reduce sum %v dim 0
+          accumulate add %r, %y[]
+        }
+      }
+    }
+    """)
+    (outer,) = k.body
+    assert isinstance(outer, Parallel)
+    (first,) = outer.body
+    assert isinstance(first, For) and isinstance(first.body[0], Load)
+    load = replace(first.body[0], type=TileType(DType.F32, (8,)))
+    second = replace(
+        first,
+        var=replace(first.var, lo=Num(10), hi=Num(20), tile=8),
+        body=(load, *first.body[1:]),
+    )
+    assert load.coords is first.body[0].coords
+    both = replace(k, body=(replace(outer, body=(first, second)),))
+    x = normal(20)
+    np.testing.assert_allclose(interpret_kernel(both, None, {"x": x})["y"], x.sum())
 
 
 def test_integers_are_exactly_as_typed() -> None:
