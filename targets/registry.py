@@ -34,6 +34,11 @@ def _entries() -> dict[str, EntryPoint]:
     return {e.name: e for e in entry_points(group=GROUP)}
 
 
+def clear_cache() -> None:
+    """Look for installed packages anew at the next call."""
+    _entries.cache_clear()
+
+
 def target_names() -> tuple[str, ...]:
     """Names of all installed targets, sorted. Imports none of them."""
     return tuple(sorted(_entries()))

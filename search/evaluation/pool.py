@@ -214,6 +214,7 @@ class Pool:
             worker.stop()
         for worker in busy:
             kill_tree(worker.process.pid)
+            worker.process.wait()
 
     def __enter__(self) -> Pool:
         return self

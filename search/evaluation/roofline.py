@@ -87,22 +87,39 @@ class _Counter:
         needed = dict.fromkeys(self.made, 0.0)
         needed.update({p.name: 1.0 for p in self.op.outputs})
         for er in reversed(self.inferred.equations):
-            self._demand(er, er.equation.rhs, needed[er.equation.target], needed)
+            share = needed[er.equation.target]
+            decided_by = frozenset(er.outer) if share < 1.0 else frozenset[str]()
+            self._demand(er, er.equation.rhs, share, decided_by, needed)
         return needed
 
-    def _demand(self, er: EquationRanges, e: Expr, share: float, needed: dict[str, float]) -> None:
+    def _demand(
+        self,
+        er: EquationRanges,
+        e: Expr,
+        share: float,
+        decided_by: frozenset[str],
+        needed: dict[str, float],
+    ) -> None:
+        """Note what ``e`` asks for; ``share`` of it is needed, by conditions on ``decided_by``."""
         if isinstance(e, Ref) and e.tensor in needed:
-            needed[e.tensor] = max(needed[e.tensor], share)
+            # Without one of those indices, an element is needed if it is for any value of it.
+            whole = share > 0 and not decided_by <= _names(e)
+            needed[e.tensor] = max(needed[e.tensor], 1.0 if whole else share)
         if isinstance(e, Call) and e.fn == "select":
-            holds = self._holds(er, e.args[0])
-            self._demand(er, e.args[0], share, needed)
-            self._demand(er, e.args[1], share * holds[0], needed)
-            self._demand(er, e.args[2], share * holds[1], needed)
+            first, second = self._holds(er, e.args[0])
+            names = decided_by | _names(e.args[0])
+            self._demand(er, e.args[0], share, decided_by, needed)
+            self._demand(er, e.args[1], share * first, names, needed)
+            self._demand(er, e.args[2], share * second, names, needed)
             return
         if isinstance(e, Reduce) and e.kind == "sum":
-            share *= min((self._nonzero(f) for f in _factors(e.body)), default=1.0)
+            for factor in _factors(e.body):
+                part = self._nonzero(factor)
+                if part < 1.0:
+                    share, decided_by = share * part, decided_by | _names(factor)
+                    break
         for c in children(e):
-            self._demand(er, c, share, needed)
+            self._demand(er, c, share, decided_by, needed)
 
     def _holds(self, er: EquationRanges, condition: Expr) -> tuple[float, float]:
         """Shares of the index space where a condition holds and where not; 0, 0 if data decides."""
@@ -271,6 +288,10 @@ def _factors(e: Expr) -> list[Expr]:
     if isinstance(e, Bin) and e.op == "*":
         return _factors(e.lhs) + _factors(e.rhs)
     return [e]
+
+
+def _names(e: Expr) -> frozenset[str]:
+    return frozenset(n.name for n in walk(e) if isinstance(n, Var))
 
 
 def _spread(length: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

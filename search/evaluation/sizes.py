@@ -24,6 +24,8 @@ _SMALL = 4
 """Dims up to this size are kept: there is nothing to gain."""
 _UNTILED = 23
 """What a larger dim that no tiled loop runs over becomes; then ``_SMALL``."""
+_FACTOR = 8
+"""The power of two that dims of a product keep, where a tile divides the product."""
 _LOG2E = math.log2(math.e)
 
 
@@ -181,6 +183,10 @@ def _grow(
         name = min(grow, key=lambda d: given[d])
         given[name] = min(full[name], 2 * given[name])
     divides = x.at(full) % x.tile == 0
+    if divides:
+        for name in free:
+            factor = min(_FACTOR, full[name] & -full[name])
+            given[name] = min(full[name], -(-given[name] // factor) * factor)
     for name in free:
         for size in range(given[name], min(full[name], given[name] + x.tile) + 1):
             if (x.at({**given, name: size}) % x.tile == 0) == divides:

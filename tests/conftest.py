@@ -1,0 +1,49 @@
+"""Fixtures for all tests: caches of their own, and a third-party target to be found."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_output() -> Iterator[None]:
+    """No colour and one width, whatever terminal the tests run in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NO_COLOR", "1")
+        patch.setenv("COLUMNS", "120")
+        patch.delenv("KE_GEN_TRACEBACK", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def third_party(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An installed package of somebody else's with the targets ``fake`` and ``broken``.
+
+    It is found by this process and by those it starts. Gives the folder it is in.
+    """
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copy(HERE / "evaluation" / "fake_target.py", folder / "fake_target.py")
+    info = folder / "fake_target-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-target\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[ke_gen.targets]\nfake = fake_target:FakeTarget\nbroken = no_such_module:Target\n"
+    )
+    registry = importlib.import_module("targets.registry")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        inherited = os.environ.get("PYTHONPATH", "")
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), inherited])))
+        registry.clear_cache()
+        yield folder
+    sys.modules.pop("fake_target", None)
+    registry.clear_cache()
