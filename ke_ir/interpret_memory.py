@@ -212,13 +212,12 @@ class Output:
         self.data: Array = np.full(shape, poison, dtype)
         self.writer: Array = np.zeros(shape, np.int16)
         self.statements: list[Op] = []
+        self.numbers: dict[int, int] = {}  # of a statement by its identity, from 1
         self.kind = ""
 
-    def _enter(self, op: Op, kind: str) -> int:
-        """The number of a statement, from 1; all that write one tensor must be of one kind."""
-        for i, known in enumerate(self.statements):
-            if known is op:
-                return i + 1
+    def declare(self, op: Op, kind: str) -> None:
+        """Announce a statement that writes: ``store``, or a kind of accumulation, which starts
+        from its identity. All that write one tensor must be of one kind."""
         if self.kind and kind != self.kind:
             raise MeaningError(
                 "mixed-writes",
@@ -231,10 +230,10 @@ class Output:
             self.data[...] = identity(kind, self.data.dtype)
         self.kind = kind
         self.statements.append(op)
-        return len(self.statements)
+        self.numbers[id(op)] = len(self.statements)
 
     def store(self, op: Op, access: Access, x: Array) -> None:
-        me = self._enter(op, "store")
+        me = self.numbers[id(op)]
         where, x = access.targets(x, self)
         if where is None:
             return
@@ -279,7 +278,7 @@ class Output:
         )  # fmt: skip
 
     def accumulate(self, op: Op, access: Access, x: Array, kind: str) -> None:
-        me = self._enter(op, kind)
+        me = self.numbers[id(op)]
         where, x = access.targets(x, self)
         if where is None:
             return

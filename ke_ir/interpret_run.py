@@ -14,6 +14,7 @@ from ke_ir.interpret_memory import Access, MeaningError, Output, compile_access
 from ke_ir.ir import For, Kernel, LoopVar, Parallel, Yield
 from ke_ir.numerics import compute_dtype, round_to
 from ke_ir.ops.base import Op, Operand, Stmt
+from ke_ir.ops.memory import Accumulate
 from ke_ir.scope import TypeScope
 from ke_ir.types import DType, TensorType, TileType
 
@@ -131,6 +132,8 @@ class KernelRun:
                 tensor=tensor,
                 loc=s.loc,
             )
+        if tensor in self.outputs:
+            self.outputs[tensor].declare(s, s.kind if isinstance(s, Accumulate) else "store")
         shape = self.scope.tensor(tensor).sizes(self.sizes)
         access = compile_access(s.coordinates(), shape, self.scope, self.sizes, self.frame)
         evaluate, name, values = s.evaluate, s.result, self.values
