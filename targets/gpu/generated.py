@@ -76,9 +76,10 @@ def parse(text: str) -> Generated:
             kernels={name: _kernel(name, spec) for name, spec in values["KERNELS"].items()},
         )
     except (SyntaxError, ValueError, KeyError, TypeError, AttributeError) as error:
+        line = f" in `{(error.text or '').strip()}`" if isinstance(error, SyntaxError) else ""
         raise CompileFailed(
             "the generated file cannot be read",
-            f"{type(error).__name__}: {error}",
+            f"{type(error).__name__}: {error}{line}",
             "docs/generated-triton.md gives the form that the lowering must produce",
         ) from error
 
