@@ -10,7 +10,7 @@ from ke_ir.derive.groups import Group, references
 from ke_ir.derive.normal import Node, free_indices, hi_of, lo_of
 from ke_ir.derive.padding import is_affine
 from ke_ir.derive.reductions import Loop, plain_loop
-from ke_ir.expr import Bin, Expr, Num, Range, Ref, Var, variables
+from ke_ir.expr import Bin, Expr, Num, Range, Reduce, Ref, Var, variables, walk
 from ke_ir.types import TensorType
 
 Extent = Callable[[Range], int | None]
@@ -58,13 +58,19 @@ class Tiler:
         sizes: Mapping[str, int], contractions: Mapping[str, Contraction], written: set[str],
     ) -> None:  # fmt: skip
         self.group, self.tensors, self.extent, self.sizes = group, tensors, extent, sizes
-        self.contractions, self.written = contractions, written
-        self.pinned = {
-            v
+        self.written = written
+        ranges = [
+            r
             for n in group.members
-            for r in (*n.inner, *group.extra(n))
-            for b in (lo_of(r), hi_of(r))
-            for v in free_indices(b)
+            for e in walk(n.expr)
+            for r in (e.ranges if isinstance(e, Reduce) else ())
+        ]
+        # An index in the bounds of a loop inside is one number there, so it cannot be a tile.
+        self.pinned = {v for r in ranges for b in (lo_of(r), hi_of(r)) for v in free_indices(b)}
+        self.contractions = {
+            n: c
+            for n, c in contractions.items()
+            if not self.pinned & (_names(c.rows) | _names(c.columns))
         }
 
     def plan(self, level: int) -> Plan | None:

@@ -53,7 +53,8 @@ CASES = {
     "wide_integers": Case(
         """op @f(x: i32[N], y: i32[N]) -> (z: i64[N], s: i64[]) dims N = 1000 {
           z[i] = x[i] * y[i] * 1000000  s[] = sum[i](x[i] * y[i]) }""",
-        ({"N": 17},), {"x": 1 << 30, "y": 1 << 30},
+        ({"N": 17},),
+        {"x": 1 << 30, "y": 1 << 30},
     ),
     "functions": Case(
         """op @f(x: f32[N]) -> (y: f32[N], z: i32[N]) dims N = 200 {
@@ -171,7 +172,8 @@ CASES = {
     "matmul_i32": Case(
         """op @f(x: i32[M, K], w: i32[K, N]) -> (y: i64[M, N])
         dims M = 64, K = 64, N = 64 { y[m, n] = sum[k](x[m, k] * w[k, n]) }""",
-        ({"M": 33, "K": 45, "N": 35},), {"x": 1 << 30, "w": 1 << 20},
+        ({"M": 33, "K": 45, "N": 35},),
+        {"x": 1 << 30, "w": 1 << 20},
     ),
     "matmul_f8": Case(
         """op @f(x: f8e4m3[M, K], w: f8e4m3[K, N], s: f32[M]) -> (y: f8e5m2[M, N])
@@ -292,32 +294,37 @@ CASES = {
     "gather": Case(
         """op @f(t: f16[V, D], ix: i64[N]) -> (y: f16[N, D]) dims V = 50000, D = 128, N = 10000 {
           y[n, d] = t[ix[n], d] }""",
-        ({"V": 9, "D": 5, "N": 13},), {"ix": 9},
+        ({"V": 9, "D": 5, "N": 13},),
+        {"ix": 9},
     ),
     "gather_diagonal": Case(
         """op @f(x: f32[B, D], ix: i32[B]) -> (y: f32[B]) dims B = 1000, D = 128 {
           y[b] = -log(abs(x[b, ix[b]]) + 1) + x[ix[b] + 1 - 1, b % 5] }""",
-        ({"B": 13, "D": 9},), {"ix": 9},
+        ({"B": 13, "D": 9},),
+        {"ix": 9},
     ),
     "gather_2d": Case(
         """op @f(t: f32[V, W], a: i32[N, M], b: i32[M]) -> (y: f32[N, M, W], z: f32[N, M])
         dims V = 100, W = 64, N = 100, M = 64 {
           y[n, m, w] = t[a[n, m], w] * 2
           z[n, m] = t[a[n, m], b[m] else 0] }""",
-        ({"V": 9, "W": 5, "N": 6, "M": 7},), {"a": 9, "b": 9},
+        ({"V": 9, "W": 5, "N": 6, "M": 7},),
+        {"a": 9, "b": 9},
     ),
     "cross_entropy": Case(
         """op @f(x: f32[B, D], t: i64[B]) -> (l: f32[]) dims B = 4096, D = 1000 {
           m[b] = max[d](x[b, d])
           lse[b] = log(sum[d](exp(x[b, d] - m[b]))) + m[b]
           l[] = sum[b](lse[b] - x[b, t[b]]) / B }""",
-        ({"B": 5, "D": 7},), {"t": 7},
+        ({"B": 5, "D": 7},),
+        {"t": 7},
     ),
     "embedding_bag": Case(
         """op @f(t: f16[V, D], ix: i64[L], off: i64[B + 1]) -> (y: f32[B, D])
         dims V = 50000, D = 64, L = 100000, B in 1..65536 = 4096 {
           y[b, d] = sum[l in off[b] to off[b + 1]](t[ix[l], d]) }""",
-        ({"V": 9, "D": 5, "L": 40, "B": 7}, {"V": 9, "D": 5, "L": 3, "B": 1}), {"ix": 9},
+        ({"V": 9, "D": 5, "L": 40, "B": 7}, {"V": 9, "D": 5, "L": 3, "B": 1}),
+        {"ix": 9},
     ),
     "jagged_max": Case(
         """op @f(x: f32[L], off: i32[B + 1]) -> (y: f32[B], n: i32[B], k: i32[B])
@@ -325,7 +332,8 @@ CASES = {
           y[b] = max[l in off[b] to off[b + 1]](x[l] + 1)
           n[b] = off[b + 1] - off[b]
           k[b] = sum[l in off[b] to off[b + 1]](1) }""",
-        ({"L": 40, "B": 7},), {"off": 40},
+        ({"L": 40, "B": 7},),
+        {"off": 40},
     ),
     "jagged_softmax": Case(
         """op @f(x: f32[L], off: i32[B + 1], row: i32[L]) -> (y: f32[L])
@@ -333,13 +341,15 @@ CASES = {
           m[b in 0 to B] = max[l in off[b] to off[b + 1]](x[l])
           s[b in 0 to B] = sum[l in off[b] to off[b + 1]](exp(x[l] - m[b]))
           y[l] = exp(x[l] - m[row[l]]) / s[row[l]] }""",
-        ({"L": 12, "B": 3},), {"off": 12, "row": 1},
+        ({"L": 12, "B": 3},),
+        {"off": 12, "row": 1},
     ),
     "jagged_nested": Case(
         """op @f(x: f32[L, D], off: i32[B + 1]) -> (y: f32[B])
         dims L = 1000, D = 40, B = 50 {
           y[b] = sum[l in off[b] to off[b + 1]](sqrt(sum[d](x[l, d] * x[l, d]))) }""",
-        ({"L": 40, "B": 7, "D": 5},), {"off": 40},
+        ({"L": 40, "B": 7, "D": 5},),
+        {"off": 40},
     ),
     "bucketize": Case(
         """op @f(x: f32[N], e: f32[K]) -> (y: i32[N]) dims N = 100000, K = 200 {
