@@ -88,16 +88,17 @@ def _print_remarks(verdicts: Sequence[Verdict]) -> None:
 
 
 def _failures(v: Verdict) -> list[str]:
-    return [f"{s.stage} {paint('bad', 'failed')}: {s.reason}" for s in v.failures if not rendered(s)]
+    mark = paint("bad", "failed")
+    return [f"{s.stage} {mark}: {s.reason}" for s in v.failures if not rendered(s)]
 
 
 def _skipped(v: Verdict) -> list[str]:
-    """Stages skipped for a reason of their own, not because an earlier one failed."""
-    return [
-        f"{s.stage} skipped: {s.reason}"
-        for s in v.stages
-        if s.outcome is Outcome.SKIPPED and (not v.failures or s.stage == "meaning")
-    ]
+    """Stages skipped for a reason of their own: ``meaning``, and the first that was not tried."""
+    skipped = [s for s in v.stages if s.outcome is Outcome.SKIPPED]
+    own = [s for s in skipped if s.stage == "meaning"]
+    if not v.failures:
+        own += [s for s in skipped if s.stage != "meaning"][:1]
+    return [f"{s.stage} skipped: {s.reason}" for s in own]
 
 
 def _remarks(v: Verdict) -> list[str]:

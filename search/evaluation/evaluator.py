@@ -85,9 +85,7 @@ class Evaluator:
             heads = list(threads.map(_Job.common, jobs))
             if not targets:
                 return tuple(heads)
-            pairs = [
-                (job, head, t) for job, head in zip(jobs, heads, strict=True) for t in targets
-            ]
+            pairs = [(job, head, t) for job, head in zip(jobs, heads, strict=True) for t in targets]
             return tuple(threads.map(lambda pair: pair[0].on_target(*pair[1:]), pairs))
 
 
@@ -171,8 +169,7 @@ class _Job:
                     degenerate=head.degenerate,
                     lower_precision=head.lower_precision,
                 )
-        why = f"{verdict.failures[0].stage} failed" if verdict.failures else "not reached"
-        return _ordered(verdict.with_stages(*skip_rest(verdict.stages, why)))
+        return _ordered(verdict.with_stages(*skip_rest(verdict.stages, _why(verdict))))
 
     def _run(
         self, task: str, request: Mapping[str, Any], target: str
@@ -198,6 +195,14 @@ class _Job:
             reason = f"{failure.cause}: {failure.reason}"
             done.append(StageResult(current[0], Outcome.FAILED, reason, seconds, detail))
             return None, done
+
+
+def _why(verdict: Verdict) -> str:
+    """Why the stages after the last one were not tried."""
+    if verdict.failures:
+        return f"{verdict.failures[0].stage} failed"
+    last = verdict.stages[-1]
+    return f"{last.stage} was skipped" if last.outcome is Outcome.SKIPPED else "not reached"
 
 
 def _ordered(verdict: Verdict) -> Verdict:

@@ -127,8 +127,7 @@ def _allowed(subject: Subject, case: Case) -> dict[str, Array]:
         rounding = rounding_of(subject.module, program)
         bounds = error_bounds(subject.op, case, rounding)
     return {
-        p.name: capped(bounds[p.name], case.expected[p.name], p.type.dtype)
-        for p in program.outputs
+        p.name: capped(bounds[p.name], case.expected[p.name], p.type.dtype) for p in program.outputs
     }
 
 
@@ -150,5 +149,3 @@ def _say(numbers: Numbers, subject: Subject) -> str:
         f"{numbers.established.value} at {size}{more}, worst error "
         f"{numbers.worst_ratio:.2f} of its bound{against}"
     )
-
-

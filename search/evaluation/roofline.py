@@ -267,7 +267,6 @@ class _Counter:
             total += math.prod(p.type.sizes(dict(self.dims))) * p.type.dtype.bytes
         return total
 
-
     def _touched(self, er: EquationRanges, ref: Ref) -> float:
         """Different elements of a tensor that one reference reads."""
         names = set(er.ranges)

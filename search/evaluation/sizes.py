@@ -253,6 +253,4 @@ def _literals(value: Any) -> Iterator[float]:
 
 def _prime_above(n: int) -> int:
     """The smallest prime greater than ``n``, and at least 5."""
-    return next(
-        p for p in count(max(5, n + 1)) if all(p % q for q in range(2, math.isqrt(p) + 1))
-    )
+    return next(p for p in count(max(5, n + 1)) if all(p % q for q in range(2, math.isqrt(p) + 1)))

@@ -78,7 +78,7 @@ def target(request: Request, progress: Progress) -> Verdict:
 
 
 class _TargetRun:
-    """Runs the stages in order; a stage that fails, or cannot be tried, ends those that need it."""
+    """Runs the stages in order, to the first that fails or cannot be tried."""
 
     def __init__(self, request: Request, progress: Progress) -> None:
         self.request, self.progress = request, progress
@@ -87,24 +87,10 @@ class _TargetRun:
         name, arch = self.target.name, self.target.arch
         self.verdict = Verdict(self.subject.program.name, name, arch, request["file"])
         self.knobs: Knobs = {}
-        if self._missing():
-            return
-        self._legal()
-        if not self.verdict.failures:
-            self._compile()
-        if not self.verdict.failures:
-            self._numbers()
-        if not self.verdict.failures:
-            self._time()
-
-    def _missing(self) -> bool:
-        found = self.target.availability()
-        if found.presence is not Presence.MISSING:
-            return False
-        fix = f"; {found.fix}" if found.fix else ""
-        for stage in ("compile", "numbers", "time"):
-            self._end(StageResult(stage, Outcome.SKIPPED, f"{found.reason}{fix}"))
-        return True
+        for stage in (self._legal, self._compile, self._numbers, self._time):
+            stage()
+            if self.verdict.stages[-1].outcome is not Outcome.PASSED:
+                break
 
     @contextmanager
     def _stage(self, stage: str) -> Iterator[list[StageResult]]:
@@ -135,6 +121,9 @@ class _TargetRun:
     def _compile(self) -> None:
         s = self.subject
         with self._stage("compile") as results:
+            found = self.target.availability()
+            if found.presence is Presence.MISSING:
+                raise ToolchainMissing(found.reason, fix=found.fix)
             compiled = self.target.compile(s.module, s.program, self.knobs, s.full)
             self.verdict = replace(self.verdict, resources=dict(compiled.resources))
             results.append(_within_limits(compiled))
@@ -151,9 +140,7 @@ class _TargetRun:
             result, timing, bound, baselines = check_time(
                 self.subject, self.target, self.knobs, self.request["baseline"]
             )
-            self.verdict = replace(
-                self.verdict, timing=timing, roofline=bound, baselines=baselines
-            )
+            self.verdict = replace(self.verdict, timing=timing, roofline=bound, baselines=baselines)
             results.append(result)
 
 
