@@ -59,15 +59,17 @@ def unary_error(fn: str, x: Array, ex: Array | float, v: Array, u: float) -> Arr
     """Bound on the error of ``v = fn(x)`` when ``x`` is known within ``ex``."""
     if fn in JUMPS:
         rounded = UNARY_FUNCTIONS[fn]
-        return np.maximum(np.abs(rounded(x + ex) - v), np.abs(rounded(x - ex) - v))
-    passed = np.where(np.equal(ex, 0), 0.0, _PASSED[fn](x, ex, v))
+        moved: Array = np.maximum(np.abs(rounded(x + ex) - v), np.abs(rounded(x - ex) - v))
+        return moved
+    passed: Array = np.where(np.equal(ex, 0), 0.0, _PASSED[fn](x, ex, v))
     if fn in EXACT:
         return passed
     own = ULPS * u * _finite(v) + ABSOLUTE_ULPS.get(fn, 0.0) * u
     if fn in ("sin", "cos", "tan"):
         # The argument is reduced in the working precision.
         own = own + 2 * u * np.abs(x) * (1 + v * v if fn == "tan" else 1.0)
-    return passed + own
+    total: Array = passed + own
+    return total
 
 
 def _low(x: Array, ex: Any) -> Array:

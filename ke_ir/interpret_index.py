@@ -66,8 +66,12 @@ def compile_index(e: Expr, dims: Mapping[str, int], leaf: Callable[[str], Int]) 
     raise ValueError(f"`{show(e, '%')}` is not an integer expression")
 
 
+def constant(x: int) -> Int:
+    return lambda: x
+
+
 def _closure(x: Int | int) -> Int:
-    return (lambda: x) if isinstance(x, int) else x
+    return constant(x) if isinstance(x, int) else x
 
 
 def _binary(e: Bin, dims: Mapping[str, int], leaf: Callable[[str], Int]) -> Int:

@@ -9,7 +9,15 @@ import numpy as np
 
 from ke_ir.diagnostics import Loc
 from ke_ir.expr import Expr, variables
-from ke_ir.interpret_index import Array, Frame, Int, affine, compile_index, compile_scalar
+from ke_ir.interpret_index import (
+    Array,
+    Frame,
+    Int,
+    affine,
+    compile_index,
+    compile_scalar,
+    constant,
+)
 from ke_ir.numerics import identity
 from ke_ir.ops.base import Op
 from ke_ir.scope import Axis, TypeScope
@@ -115,7 +123,7 @@ class GatherAccess:
         self.coords: list[tuple[Int, int, int]] = []
         for c, size, stride in zip(coords, shape, strides, strict=True):
             ix = compile_index(c, dims, lambda name: self._leaf(name, scope))
-            self.coords.append(((lambda ix=ix: ix) if isinstance(ix, int) else ix, size, stride))
+            self.coords.append((constant(ix) if isinstance(ix, int) else ix, size, stride))
 
     def _at(self, axis: int, shape: tuple[int, ...]) -> tuple[int, ...]:
         """``shape`` moved to the given dimension of the tile, sizes 1 around it."""
