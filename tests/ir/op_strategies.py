@@ -295,8 +295,8 @@ def ops(draw: Draw) -> Sample:
             rhs = w.expression(kind, 1)
         target = f"y{i}"
         exact = kind != "float" or not any(
-            isinstance(n, Reduce) and n.kind in ("sum", "prod")
-            or isinstance(n, Ref) and any(t.name == n.tensor and not t.exact for t in w.tensors)
+            (isinstance(n, Reduce) and n.kind in ("sum", "prod"))
+            or (isinstance(n, Ref) and any(t.name == n.tensor and not t.exact for t in w.tensors))
             for n in walk(rhs)
         )  # fmt: skip
         equations.append(Equation(target, tuple(ranges), rhs))

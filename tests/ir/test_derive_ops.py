@@ -103,8 +103,10 @@ CASES = {
         ({"B": 11, "D": 70},),
     ),
     "full_reductions": Case(
-        """op @f(x: f32[N]) -> (a: f32[], b: f32[], c: f32[], p: f32[]) dims N in 1..99999999 = 30000000
-        { a[] = sum[i](x[i]) b[] = max[i](x[i] * 2) c[] = min[i](x[i]) p[] = prod[i](1 + x[i] / 1000) }""",
+        """op @f(x: f32[N]) -> (a: f32[], b: f32[], c: f32[], p: f32[])
+        dims N in 1..99999999 = 30000000
+        { a[] = sum[i](x[i]) b[] = max[i](x[i] * 2) c[] = min[i](x[i])
+        p[] = prod[i](1 + x[i] / 1000) }""",
         ({"N": 1}, {"N": 70001}),
     ),
     "mean_loss": Case(
@@ -113,7 +115,8 @@ CASES = {
         ({"N": 3, "D": 5}, {"N": 130, "D": 70}),
     ),
     "normalise_by_total": Case(
-        """op @f(x: f32[N]) -> (y: f32[N]) dims N = 1048576 { y[i] = x[i] / sum[j](x[j] * x[j]) }""",
+        """op @f(x: f32[N]) -> (y: f32[N]) dims N = 1048576
+        { y[i] = x[i] / sum[j](x[j] * x[j]) }""",
         ({"N": 3}, {"N": 5000}),
     ),
     "column_sum": Case(
@@ -137,7 +140,8 @@ CASES = {
     "integer_sums": Case(
         """op @f(x: i32[B, D], y: u8[B, D]) -> (a: i64[B], s: i32[B], c: i32[B], p: i64[B])
         dims B = 64, D = 90 {
-          a[b] = sum[d](x[b, d]) s[b] = sum[d](y[b, d]) c[b] = max[d](x[b, d]) p[b] = prod[d](x[b, d])
+          a[b] = sum[d](x[b, d]) s[b] = sum[d](y[b, d]) c[b] = max[d](x[b, d])
+          p[b] = prod[d](x[b, d])
         }""",
         ({},),
     ),
@@ -386,7 +390,8 @@ CASES = {
     ),
     "five_indices": Case(
         """op @f(x: f32[A, B, C, D, E]) -> (y: f32[E, A, C, D, B])
-        dims A = 3, B = 4, C = 5, D = 6, E = 40 { y[e, a, c, d, b] = x[a, b, c, d, e] * (a + b) }""",
+        dims A = 3, B = 4, C = 5, D = 6, E = 40
+        { y[e, a, c, d, b] = x[a, b, c, d, e] * (a + b) }""",
         ({}, {"A": 1, "B": 1, "C": 2, "D": 1, "E": 1}),
     ),
     "sum_of_constant": Case(
