@@ -74,7 +74,7 @@ def unary_error(fn: str, x: Array, ex: Array | float, v: Array, u: float) -> Arr
 
 def _low(x: Array, ex: Any) -> Array:
     """The smallest magnitude that the argument may have."""
-    return np.maximum(np.abs(x) - ex, 0.0)
+    return np.asarray(np.maximum(np.abs(x) - ex, 0.0))
 
 
 _PASSED: dict[str, Callable[[Array, Any, Array], Any]] = {
