@@ -7,9 +7,11 @@ that follows an inserted one is not "moved", and a changed loop header does not 
 from __future__ import annotations
 
 import difflib
+import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from ke_ir.ir import (
     For,
@@ -132,7 +134,7 @@ def _diff_item(x: object, y: object) -> Change:
                              [print_equation(e) for e in y.equations])  # fmt: skip
     elif type(x) is type(y) and isinstance(x, Kernel | Program):
         assert isinstance(y, Kernel | Program)
-        inside = _Bodies().diff(x.body, y.body)
+        inside = _Bodies(x.body, y.body).diff(x.body, y.body)
     else:
         inside = tuple(_whole(s, REMOVED) for s in x.body) + tuple(  # type: ignore[attr-defined]
             _whole(s, ADDED)
@@ -196,36 +198,61 @@ def _line(s: Node) -> str:
 class _Bodies:
     """Pairs statements, and learns from each pair which names correspond."""
 
-    def __init__(self) -> None:
+    def __init__(self, a: Sequence[Node], b: Sequence[Node]) -> None:
         self.names: dict[str, str] = {}
+        self.keys = _Keys()
+        for body in (a, b):
+            self.keys.block(body, {}, 0)
 
     def diff(self, a: Sequence[Node], b: Sequence[Node]) -> tuple[Change, ...]:
-        out: list[Change] = []
-        gone: list[Node] = []
-        new: list[Node] = []
-
-        def flush() -> None:
-            out.extend(self.gap(gone, new))
-            gone.clear()
-            new.clear()
-
-        for kind, x, y in _align(a, b, [_shape(s) for s in a], [_shape(s) for s in b]):
-            if kind == SAME:
-                flush()
-                out.append(self.pair(x, y))  # type: ignore[arg-type]
+        out = []
+        for x, y in self.pairs(a, b):
+            if x is not None and y is not None:
+                out.append(self.pair(x, y))
             else:
-                (gone if kind == REMOVED else new).append(x if y is None else y)  # type: ignore[arg-type]
-        flush()
+                out.append(_whole(x, REMOVED) if x is not None else _whole(y, ADDED))  # type: ignore[arg-type]
         return tuple(out)
 
-    def gap(self, gone: list[Node], new: list[Node]) -> Iterator[Change]:
-        """Between two pairs: statements of one kind are the same one, changed."""
-        ka, kb = [_word(s) for s in gone], [_word(s) for s in new]
-        for kind, x, y in _align(gone, new, ka, kb):
-            if kind == SAME:
-                yield self.pair(x, y)  # type: ignore[arg-type]
-            else:
-                yield _whole(x if y is None else y, kind)  # type: ignore[arg-type]
+    def pairs(
+        self, a: Sequence[Node], b: Sequence[Node]
+    ) -> Iterator[tuple[Node | None, Node | None]]:
+        """The pairing in order that costs least, with None for what is removed or added."""
+        first = 0
+        while first < min(len(a), len(b)) and self.cost(a[first], b[first]) == 0:
+            first += 1
+        last = 0
+        while last < min(len(a), len(b)) - first and self.cost(a[-1 - last], b[-1 - last]) == 0:
+            last += 1
+        yield from zip(a[:first], b[:first], strict=True)
+        yield from self.middle(a[first : len(a) - last], b[first : len(b) - last])
+        yield from zip(a[len(a) - last :], b[len(b) - last :], strict=True)
+
+    def middle(
+        self, a: Sequence[Node], b: Sequence[Node]
+    ) -> Iterator[tuple[Node | None, Node | None]]:
+        if len(a) * len(b) <= MAX_TABLE:
+            yield from _cheapest(a, b, self.cost)
+            return
+        keys_a, keys_b = [str(self.keys[s]) for s in a], [str(self.keys[s]) for s in b]
+        for _, x, y in _align(a, b, keys_a, keys_b):
+            yield x, y  # type: ignore[misc]
+
+    def cost(self, x: Node, y: Node) -> float:
+        """How unlike two statements are: 0 for the same, less than 1 if one may have become the
+        other. Adding or removing one costs 0.5."""
+        if type(x) is not type(y):
+            return math.inf
+        line, other = _line(x), _line(y)
+        if self.keys[x] == self.keys[y]:
+            # Of several that compute the same, the one with the same name is meant.
+            return 0.0 if line == other else 1e-6
+        if _is_block(x):
+            return 0.2 + 0.5 * (1 - _overlap(_words(x), _words(y)))
+        if line == other:
+            return 0.0
+        if _NAME.sub("%", line) == _NAME.sub("%", other):
+            return 0.2
+        return 0.5 if _word(x) == _word(y) else 0.7
 
     def pair(self, x: Node, y: Node) -> Change:
         before, after = _line(x), _line(y)
@@ -237,6 +264,62 @@ class _Bodies:
 
 
 _NAME = re.compile(r"%(\w+)")
+
+
+class _Keys:
+    """Keys of statements that do not depend on names: equal for equal computations."""
+
+    def __init__(self) -> None:
+        self.table: dict[tuple[object, ...], int] = {}
+        self.found: dict[int, int] = {}
+
+    def __getitem__(self, s: Node) -> int:
+        return self.found[id(s)]
+
+    def block(self, body: Sequence[Node], known: dict[str, str], depth: int) -> tuple[int, ...]:
+        """Keys of the statements; ``known`` says for each name what it stands for."""
+        known = dict(known)
+        return tuple(self.statement(s, known, depth) for s in body)
+
+    def statement(self, s: Node, known: dict[str, str], depth: int) -> int:
+        own = _defines(s)
+        text = _NAME.sub(lambda m: "%" if m[1] in own else "%" + known.get(m[1], m[1]), _line(s))
+        inner = {**known, **{n: f"#{depth}.{i}" for i, n in enumerate(own)}}
+        inside = self.block(_body(s), inner, depth + 1)
+        key = self.table.setdefault((text, *inside), len(self.table))
+        known.update({n: f"#{key}#{i}" for i, n in enumerate(own)})
+        self.found[id(s)] = key
+        return key
+
+
+MAX_TABLE = 250_000
+"""Bodies with more pairs of statements than this are paired by equal keys only."""
+
+
+def _cheapest(
+    a: Sequence[Node], b: Sequence[Node], cost: Callable[[Node, Node], float]
+) -> Iterator[tuple[Node | None, Node | None]]:
+    """Edit distance: ``best[i][j]`` is the least cost of pairing what follows ``i`` and ``j``."""
+    best = [[0.0] * (len(b) + 1) for _ in range(len(a) + 1)]
+    pair = [[cost(x, y) for y in b] for x in a]
+    for i in range(len(a), -1, -1):
+        for j in range(len(b), -1, -1):
+            options = [0.5 + best[i + 1][j]] if i < len(a) else []
+            options += [0.5 + best[i][j + 1]] if j < len(b) else []
+            if i < len(a) and j < len(b):
+                options.append(pair[i][j] + best[i + 1][j + 1])
+            best[i][j] = min(options, default=0.0)
+    i = j = 0
+    while i < len(a) or j < len(b):
+        if i < len(a) and j < len(b) and best[i][j] == pair[i][j] + best[i + 1][j + 1]:
+            yield a[i], b[j]
+            i, j = i + 1, j + 1
+        elif i < len(a) and best[i][j] == 0.5 + best[i + 1][j]:
+            yield a[i], None
+            i += 1
+        else:
+            yield None, b[j]
+            j += 1
 
 
 def _defines(s: Node) -> tuple[str, ...]:
@@ -259,21 +342,18 @@ def _word(s: Node) -> str:
     return type(s).__name__
 
 
-def _shape(s: Node) -> str:
-    """A statement without its names: equal for statements that are likely the same one."""
-    if isinstance(s, Op):
-        kept = [
-            repr(getattr(s, f.name))
-            for f in fields(s)
-            if f.metadata.get("kind") not in (None, "operand", "index", "coords")
-        ]
-        return " ".join([s.mnemonic, *kept])
-    return _NAME.sub("%", _line(s)) if not _is_block(s) else _loop_shape(s)
+def _words(s: Node) -> Counter[str]:
+    """What a block contains."""
+    total = Counter([_NAME.sub("%", _line(s))])
+    for c in _body(s):
+        total[_word(c)] += 1
+        if _is_block(c):
+            total += _words(c)
+    return total
 
 
-def _loop_shape(s: Node) -> str:
-    """Loops pair by what they contain, so that a new tile size does not part them."""
-    return type(s).__name__ + " " + " ".join(_word(c) for c in _body(s))
+def _overlap(a: Counter[str], b: Counter[str]) -> float:
+    return 2 * (a & b).total() / max(1, a.total() + b.total())
 
 
 Style = Callable[[str, str], str]

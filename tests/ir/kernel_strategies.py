@@ -225,13 +225,13 @@ class _KernelBuilder:
         return self.add(make(mnemonic))
 
     def _unary(self, fn: str) -> Op:
-        of = FLOATS if fn in FLOAT_UNARY else INTS + [DType.I1] if fn == "not" else FLOATS + INTS
+        of = FLOATS if fn in FLOAT_UNARY else [*INTS, DType.I1] if fn == "not" else FLOATS + INTS
         return Unary(fn, self.value(of)[0], result=self.fresh())
 
     def _binary(self, fn: str) -> Op:
         of = (
             FLOATS if fn in ("div", "pow")
-            else INTS + [DType.I1] if fn in ("and", "or", "xor")
+            else [*INTS, DType.I1] if fn in ("and", "or", "xor")
             else INTS if fn in ("floordiv", "mod", "shl", "shr")
             else FLOATS + INTS
         )  # fmt: skip

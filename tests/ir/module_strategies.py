@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from ke_ir.expr import (
     FUNCTIONS,
-    REDUCTIONS,
     Bin,
     Call,
     Dim,
@@ -166,7 +165,7 @@ class _OpBuilder:
     def reduction(self, kind: str, of: str, depth: int, bound: tuple[str, ...]) -> Expr:
         """Over a range from where an index stands alone, explicit, or read from a tensor."""
         self.fresh += 1
-        k, l = f"k{self.fresh}", f"l{self.fresh}"
+        k, other = f"k{self.fresh}", f"l{self.fresh}"
         form = self.pick(("inferred", "explicit", "jagged", "two"))
         at = {"float": Ref("x", (Var("i"), Var(k))), "int": Var(k),
               "bool": Bin(">=", Ref("w", (Var(k),)), Num(0.5))}[of]  # fmt: skip
@@ -180,7 +179,7 @@ class _OpBuilder:
             hi = self.pick((Dim("D"), Num(3), Bin("-", Dim("D"), Num(2))))
             ranges = (Range(k, self.pick((Num(0), Num(1))), hi),)
             if form == "two" and not kind.startswith("arg"):
-                ranges += (Range(l, Num(0), Dim("M")),)
+                ranges += (Range(other, Num(0), Dim("M")),)
         op = {"float": self.pick("+*-"), "int": "+", "bool": "and"}[of]
         body = Bin(op, at, self.expr(of, min(depth, 2) - 1, (*bound, *(r.name for r in ranges))))
         return Reduce(kind, ranges, body)
@@ -221,8 +220,14 @@ def program_pairs(draw: Draw) -> tuple[Item, ...]:
 @st.composite
 def tuned_blocks(draw: Draw, kernel: str) -> Tuned:
     names = st.sampled_from(("num_warps", "waves_per_eu", "for_", "x1", "in"))
-    knobs = draw(st.dictionaries(names, st.one_of(
-        st.integers(-(10**9), 10**9), st.booleans(), st.sampled_from(("fast", "row_major")))))
+    knobs = draw(
+        st.dictionaries(
+            names,
+            st.one_of(
+                st.integers(-(10**9), 10**9), st.booleans(), st.sampled_from(("fast", "row_major"))
+            ),
+        )
+    )
     target, arch = draw(st.sampled_from((("nvidia", "sm_90"), ("amd", "gfx942"), ("kea", "kea1"))))
     return Tuned(kernel, target, arch, tuple(knobs.items()))
 
