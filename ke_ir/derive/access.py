@@ -126,6 +126,8 @@ class Access(Scalar):
             values |= {k: self.value(indices[k]) for k in more}
         self.in_coordinate = outer
         common = self.b.ordered(taken)
+        wide = any(v.dtype is DType.I64 for v in values.values() if v.axes)
+        dtype = DType.I64 if wide else DType.I32
         coords: list[Expr] = []
         axes: list[str] = []
         for k, i in enumerate(indices):
@@ -134,7 +136,7 @@ class Access(Scalar):
                 axes += [v for v in variables(c) if v in self.b.tiles and v not in axes]
             elif values[k].axes:
                 v = values[k]
-                c = Var(str(self.b.stretched(v, common, v.dtype)))
+                c = Var(str(self.b.stretched(v, common, dtype)))
                 axes += [a for a in common if a not in axes]
             else:
                 c = self.scalar(values[k])

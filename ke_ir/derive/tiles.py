@@ -20,7 +20,7 @@ DOT_TILES = (
     (32, 32, 32), (16, 16, 32), (16, 16, 16),
 )  # fmt: skip
 """Rows, columns and terms of a contraction's tiles, largest first."""
-ELEMENTS = 8192
+ELEMENTS = 4096
 """Elements of the largest tile of a kernel without contraction."""
 PROGRAMS = 256
 """Parallel iterations to keep before rows are put together in one program."""
