@@ -34,6 +34,9 @@ from lowering.mlir.coords import Access, Coordinates
 from lowering.mlir.reuse import in_place_chain, last_uses, names_used
 from lowering.mlir.tree import Block, Tile, memref, number
 
+MAX_RANK = 8
+"""Dimensions of a tile or tensor, at most."""
+
 
 class Unsupported(Exception):
     """The program uses something that the accelerator cannot do; the message says what."""
@@ -235,6 +238,9 @@ class KernelLowering:
         self.dead_after = outer
 
     def _emit(self, s: Op) -> None:
+        result = self.scope.values.get(s.result or "")
+        if result is not None and result.rank > MAX_RANK:
+            raise Unsupported(f"%{s.result} has {result.rank} dimensions; at most {MAX_RANK}")
         kind = type(s).__name__.lower()
         emit: Callable[[Op], None] | None = getattr(self, f"_{kind}", None)
         if emit is None:

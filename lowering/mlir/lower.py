@@ -27,10 +27,8 @@ from ke_ir.ir import (
 from ke_ir.ops import Accumulate
 from lowering.mlir.allocate import Plan, plan
 from lowering.mlir.body import Body
-from lowering.mlir.kernel import KernelLowering, Knobs, Unsupported
+from lowering.mlir.kernel import MAX_RANK, KernelLowering, Knobs, Unsupported
 from lowering.mlir.tree import Tile, memref
-
-MAX_RANK = 8
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def _check_ranks(kernel: Kernel) -> None:
         rank = len(p.type.shape)
         if rank > MAX_RANK:
             raise Unsupported(
-                f"%{p.name} of @{kernel.name} has {rank} dimensions; {MAX_RANK} is the most"
+                f"%{p.name} of @{kernel.name} has {rank} dimensions; at most {MAX_RANK}"
             )
 
 

@@ -319,7 +319,7 @@ void initialise(int tensor, Access kind) {
   for (int i = 0; i < g.rank; ++i) elements *= g.dims[i];
   const int bytes = size_of(g.dtype);
   Machine& m = s.machine;
-  m.now = m.memory.write(m.now, static_cast<double>(elements * bytes), m.config.sram_rate, false);
+  m.now = m.memory.pass(m.now, static_cast<double>(elements * bytes), m.config.sram_rate);
   if (!s.functional || !g.storage->has_data) return;
   const bool real = is_float(g.dtype);
   const double inf = std::numeric_limits<double>::infinity();

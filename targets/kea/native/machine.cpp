@@ -119,9 +119,13 @@ void Memory::touch(Blocks& b, int64_t offset, int64_t bytes, Touch kind, Traffic
   }
 }
 
-double Memory::read(double now, const Traffic& t, double port_done) {
-  double done = std::max(port_done, sram_.reserve(now, t.bytes, c_->port_rate)) + c_->sram_latency;
-  sram_bytes += t.bytes;
+double Memory::pass(double now, double bytes, double rate) {
+  sram_bytes += bytes;
+  return sram_.reserve(now, bytes, rate);
+}
+
+double Memory::arrive(double now, const Traffic& t, double passed) {
+  double done = passed + c_->sram_latency;
   if (t.missed > 0) {
     done = std::max(done, lpddr_.reserve(now, t.missed, c_->port_rate) + c_->lpddr_latency);
     lpddr_bytes += t.missed;
@@ -131,13 +135,9 @@ double Memory::read(double now, const Traffic& t, double port_done) {
   return std::max(done, t.hit_ready);  // a block that another PE is fetching arrives with that fetch
 }
 
-double Memory::write(double now, double bytes, double rate, bool to_lpddr) {
-  sram_bytes += bytes;
-  if (to_lpddr) {  // results go on to LPDDR in the background; nobody waits but the program's end
-    lpddr_.reserve(now, bytes, rate);
-    lpddr_bytes += bytes;
-  }
-  return sram_.reserve(now, bytes, rate) + c_->sram_latency;
+void Memory::write_back(double now, double bytes, double rate) {
+  lpddr_.reserve(now, bytes, rate);
+  lpddr_bytes += bytes;
 }
 
 void Memory::warm(Blocks& b) {
@@ -188,6 +188,7 @@ void Machine::begin_instance(int64_t index, int64_t count, int mapping) {
     current_ = best;
   }
   ++instances;
+  share_ = std::min(config.port_rate, config.sram_rate / static_cast<double>(std::min(n, count)));
   Pe& p = pe();
   if (p.times.size() < buffers.size()) {
     p.times.resize(buffers.size());
@@ -256,9 +257,10 @@ double Machine::begin_load(int dst, const int* index, int n) {
 
 void Machine::end_load(double t, int dst, const int* index, int n, double cycles,
                        const Traffic& traffic) {
-  const double done = memory.read(t, traffic, t + cycles);
+  const double passed = std::max(t + cycles, memory.pass(t, traffic.bytes, share_));
+  const double done = memory.arrive(t, traffic, passed);
   landed(0, done);
-  finish(kDmaIn, t, cycles, done, dst, index, n);
+  finish(kDmaIn, t, passed - t, done, dst, index, n);
 }
 
 double Machine::begin_store(int src, const int* index, int n) {
@@ -268,9 +270,11 @@ double Machine::begin_store(int src, const int* index, int n) {
 
 void Machine::end_store(double t, int src, const int* index, int n, double cycles, double bytes,
                         bool keep) {
-  const double done = std::max(t + cycles, memory.write(t, bytes, config.port_rate, !keep));
+  const double passed = std::max(t + cycles, memory.pass(t, bytes, share_));
+  const double done = passed + config.sram_latency;
+  if (!keep) memory.write_back(t, bytes, config.port_rate);
   landed(1, done);
-  finish(kDmaOut, t, cycles, done, -1, index, n);
+  finish(kDmaOut, t, passed - t, done, -1, index, n);
   times(src).read = std::max(times(src).read, done);
 }
 

@@ -60,8 +60,12 @@ class Memory {
   void reset(const Config& c);
   // Touches `bytes` at `offset` of a tensor; adds to `t` what must come from LPDDR.
   void touch(Blocks& b, int64_t offset, int64_t bytes, Touch kind, Traffic& t, double now);
-  double read(double now, const Traffic& t, double port_done);
-  double write(double now, double bytes, double rate, bool to_lpddr);
+  // When `bytes` have passed the SRAM's ports, coming no faster than `rate`.
+  double pass(double now, double bytes, double rate);
+  // When a read that passed at `passed` is complete, with what LPDDR had to deliver.
+  double arrive(double now, const Traffic& t, double passed);
+  // Results go on to LPDDR in the background: only the program's end waits for them.
+  void write_back(double now, double bytes, double rate);
   void warm(Blocks& b);
   double end() const;
   double lpddr_bytes = 0, sram_bytes = 0;
@@ -144,6 +148,7 @@ class Machine {
   void landed(int direction, double done);
   void finish(Engine e, double started, double busy, double done, int dst, const int* src, int n);
   size_t current_ = 0;
+  double share_ = 0;  // of SRAM bandwidth, when all PEs that have work ask for it
 };
 
 }  // namespace kea
