@@ -29,6 +29,7 @@ class KernelVerifier:
         self.enclosing: list[LoopVar] = []
         self.live: dict[str, Interval] = {}
         self.writes: dict[str, list[Write]] = {}
+        self.stores: set[tuple[str, tuple[Expr, ...], tuple[int, ...]]] = set()
 
     def run(self) -> None:
         body = self.kernel.body
@@ -225,6 +226,13 @@ class KernelVerifier:
         named = {v for c in op.coords for v in variables(c)}
         if named - set(self.scope.loops):
             return  # through integer values: decided when it runs
+        place = (op.tensor, op.coords, tuple(id(self.scope.loops[n]) for n in sorted(named)))
+        if place in self.stores:
+            raise Invalid(
+                "stored-twice", f"an earlier statement stores the same elements of %{op.tensor}",
+                ["each element stored once"],
+            )  # fmt: skip
+        self.stores.add(place)
         for v in self.enclosing:
             if v.name not in named and (trips := self.trips(v)) is not None and trips > 1:
                 raise Invalid(
