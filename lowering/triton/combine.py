@@ -1,4 +1,4 @@
-"""``reduce``, ``scan``, ``dot``, and the ops that move dimensions.
+"""``reduce``, ``scan`` and ``dot``.
 
 Lanes beyond a tile's logical size hold anything, so they are set to the operation's identity
 before they are combined along their dimension.
@@ -7,14 +7,12 @@ before they are combined along their dimension.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from ke_ir.expr import Expr
 from ke_ir.ops.base import Operand
-from ke_ir.ops.memory import Full, Iota
-from ke_ir.ops.shape import Broadcast, Dot, Expand, Permute, Reduce, Reshape, Scan
-from ke_ir.types import DType, TileType
-from lowering.triton.bounds import Interval, Poly
-from lowering.triton.context import Context, padded_of, shape_text
+from ke_ir.ops.shape import Dot, Reduce, Scan
+from ke_ir.types import DType
+from lowering.triton.context import Context, padded_of
 from lowering.triton.elementwise import converted, rounded
 from lowering.triton.options import Unsupported
 from lowering.triton.values import (
@@ -26,9 +24,8 @@ from lowering.triton.values import (
     index_suffix,
     literal,
     power_of_two,
-    rounded_literal,
 )
-from lowering.triton.writer import bare
+from lowering.triton.writer import bare, tuple_text
 
 _REDUCE = {"sum": "tl.sum", "max": "tl.max", "min": "tl.min", "argmax": "tl.argmax",
            "argmin": "tl.argmin"}  # fmt: skip
@@ -50,7 +47,7 @@ def _prepared(ctx: Context, x: Operand, dim: int, kind: str) -> str:
     d = v.type.dtype
     neutral = identity(kind, d)
     if v.constant is not None:
-        v = Value(ctx.full(v.constant, v.type), v.type, v.constant)
+        v = replace(v, text=ctx.full(v), pad=v.constant, constant=None)
     text = converted(ctx, v, _wide(d))
     return masked(text, v, dim, neutral, d)
 
@@ -113,15 +110,15 @@ def lower_dot(ctx: Context, op: Dot) -> None:
     rank = len(shape_a)
     if rank > 3:
         batch = math.prod(shape_a[:-2])
-        a = f"tl.reshape({a}, {shape_text((batch, *shape_a[-2:]))})"
-        b = f"tl.reshape({b}, {shape_text((batch, *shape_b[-2:]))})"
+        a = f"tl.reshape({a}, {_sizes(batch, *shape_a[-2:])})"
+        b = f"tl.reshape({b}, {_sizes(batch, *shape_b[-2:])})"
         if acc is not None:
-            acc = f"tl.reshape({acc}, {shape_text((batch, shape_a[-2], shape_b[-1]))})"
+            acc = f"tl.reshape({acc}, {_sizes(batch, shape_a[-2], shape_b[-1])})"
     fits = _fits(ctx, d, shape_a[-2], shape_b[-1], shape_a[-1])
     product = _matrix if fits else _broadcast_product
     text = product(ctx, op, d, a, b, acc, min(rank, 3))
     if rank > 3:
-        text = f"tl.reshape({text}, {shape_text(padded_of(t))})"
+        text = f"tl.reshape({text}, {tuple_text(ctx.dims_of(op.result or '', t))})"
     ctx.define(op, t, text)
 
 
@@ -129,7 +126,7 @@ def _operand(ctx: Context, x: Operand, dim: int) -> str:
     v = ctx.value(x)
     d = v.type.dtype
     if v.constant is not None:
-        v = Value(ctx.full(v.constant, v.type), v.type, v.constant)
+        v = replace(v, text=ctx.full(v), pad=v.constant, constant=None)
     return masked(v.text, v, v.type.rank + dim, 0, d)
 
 
@@ -148,9 +145,7 @@ def _fits(ctx: Context, d: DType, m: int, n: int, k: int) -> bool:
     return False
 
 
-def _matrix(
-    ctx: Context, op: Dot, d: DType, a: str, b: str, acc: str | None, rank: int
-) -> str:
+def _matrix(ctx: Context, op: Dot, d: DType, a: str, b: str, acc: str | None, rank: int) -> str:
     last = "" if acc is None else f", {acc}"
     if d is DType.U8:
         return f"{ctx.helper('dot_u8')}({a}, {b}{last or ', 0'})"
@@ -177,10 +172,8 @@ def _matrix(
 def _broadcast_product(
     ctx: Context, op: Dot, d: DType, a: str, b: str, acc: str | None, rank: int
 ) -> str:
-    """A `dot` too small for the matrix unit: multiply and add up."""
+    """A `dot` too small for the matrix unit: multiply and add up, in full precision."""
     wide = ctx.scope.values[op.result or ""].dtype
-    if wide is DType.F32 and d is DType.F32 and op.precision != "ieee":
-        return f"{ctx.helper(f'dot_{op.precision}')}({a}, {b}, {acc or '0.0'})"
     register = ctx.carriers.register(wide)
     if ctx.carriers.register(d) != register:
         a, b = (f"{x}.to({register})" for x in (a, b))
@@ -189,122 +182,5 @@ def _broadcast_product(
     return text if acc is None else f"{acc} + {text}"
 
 
-# -- shapes ------------------------------------------------------------------------------------
-def lower_full(ctx: Context, op: Full) -> None:
-    """A tile of one number is written where it is used."""
-    assert op.result is not None
-    t, number = op.type, op.value
-    if isinstance(number, Expr):
-        size = ctx.bounds.exact(number)
-        if size is None or size.value is None:
-            text = f"tl.full({dims_text(t)}, {ctx.integer(number)}, {ctx.carriers.register(t.dtype)})"
-            ctx.define(op, t, text, bounds=ctx.bounds.interval(number, {}))
-            return
-        number = size.value
-    if t.dtype.is_float:
-        number = rounded_literal(float(number), t.dtype)
-        ctx.enter(op.result, Value("", t, number, number))
-    else:
-        exact = Poly.const(int(number))
-        ctx.enter(op.result, Value("", t, number, number, Interval(exact, exact)))
-
-
-def lower_iota(ctx: Context, op: Iota) -> None:
-    assert op.result is not None
-    index = ctx.indices[op.index]
-    text = index.ask("offsets")
-    known = ctx.env[op.index]
-    tile = op.type.shape[0] if op.type.shape else 1
-    past = None if known.hi is None else known.hi.plus(power_of_two(tile) - 1)
-    value = Value(text, op.type, bounds=Interval(known.lo, past))
-    if op.type.dtype is DType.I64:
-        text = f"{text}.to(tl.int64)" if op.type.shape else f"tl.cast({text}, tl.int64)"
-        value = Value(text, op.type, bounds=value.bounds)
-    ctx.enter(op.result, value)
-
-
-def lower_expand(ctx: Context, op: Expand) -> None:
-    t = ctx.scope.values[op.result or ""]
-    x = ctx.value(op.x)
-    if x.constant is not None:
-        ctx.enter(op.result or "", Value("", t, x.pad, x.constant))
-    elif not x.type.shape:
-        ctx.define(op, t, f"tl.full((1,), {x.text}, {ctx.carriers.register(t.dtype)})")
-    elif x.text.endswith("]"):
-        ctx.define(op, t, f"tl.expand_dims({x.text}, {op.dim})", pad=x.pad, bounds=x.bounds)
-    else:
-        places = [i for i in range(t.rank) if i != op.dim]
-        ctx.define(op, t, x.text + index_suffix(places, t.rank), pad=x.pad, bounds=x.bounds,
-                   in_place=ctx.uses.in_place(op))  # fmt: skip
-
-
-def lower_broadcast(ctx: Context, op: Broadcast) -> None:
-    x = ctx.value(op.x)
-    if x.constant is not None:
-        ctx.enter(op.result or "", Value("", op.type, x.constant, x.constant, x.bounds))
-        return
-    shape = padded_of(op.type)
-    if x.type.shape:
-        text = f"tl.broadcast_to({x.text}, {shape_text(shape)})"
-    else:
-        text = f"tl.full({shape_text(shape)}, {x.text}, {ctx.carriers.register(op.type.dtype)})"
-    ctx.define(op, op.type, text, bounds=x.bounds)
-
-
-def lower_permute(ctx: Context, op: Permute) -> None:
-    t = ctx.scope.values[op.result or ""]
-    x = ctx.value(op.x)
-    if x.constant is not None:
-        ctx.enter(op.result or "", Value("", t, x.pad, x.constant))
-        return
-    text = f"tl.permute({x.text}, {shape_text(op.order)})"
-    if op.order == (1, 0):
-        text = f"tl.trans({x.text})"
-    ctx.define(op, t, text, pad=x.pad, bounds=x.bounds)
-
-
-def lower_reshape(ctx: Context, op: Reshape) -> None:
-    x = ctx.value(op.x)
-    if x.constant is not None:
-        ctx.enter(op.result or "", Value("", op.type, x.pad, x.constant))
-        return
-    if not _keeps_lanes(x.type.shape, op.type.shape):
-        raise Unsupported(
-            f"`reshape` of {x.type} to {op.type}",
-            "sizes that are not powers of two are padded, and the padding would move",
-            "use tile sizes that are powers of two for the dimensions that are reshaped",
-        )
-    if not x.type.shape:
-        register = ctx.carriers.register(x.type.dtype)
-        text = x.text if not op.type.shape else f"tl.full({dims_text(op.type)}, {x.text}, {register})"
-    elif not op.type.shape:
-        text = f"tl.max(tl.reshape({x.text}, (1,)), axis=0)"  # the only element
-    else:
-        text = f"tl.reshape({x.text}, {dims_text(op.type)})"
-    ctx.define(op, op.type, text, pad=x.pad, bounds=x.bounds)
-
-
-def _keeps_lanes(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
-    """Whether element order is the same in padded tiles: padding may be outermost in a group only.
-
-    The shapes are cut into the smallest groups of dimensions with equal products.
-    """
-    left, right = [n for n in old if n != 1], [n for n in new if n != 1]
-    while left or right:
-        a, b = [left.pop(0)], [right.pop(0)]
-        while math.prod(a) != math.prod(b):
-            if math.prod(a) < math.prod(b):
-                a.append(left.pop(0))
-            else:
-                b.append(right.pop(0))
-        inner = (*a[1:], *b[1:])
-        if any(power_of_two(n) != n for n in inner):
-            return False
-        if math.prod(map(power_of_two, a)) != math.prod(map(power_of_two, b)):
-            return False
-    return True
-
-
-def dims_text(t: TileType) -> str:
-    """The padded shape as a tuple."""
-    return shape_text(padded_of(t))
+def _sizes(*sizes: int) -> str:
+    return tuple_text([str(n) for n in sizes])

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ke_ir.expr import LEVEL, Bin, Call, Dim, Expr, Neg, Num, Var, dims_of, variables
 from ke_ir.ir import DimDecl, For, Kernel, LoopVar, statements
 from ke_ir.ops.base import Op, Operand, Stmt
 from ke_ir.scope import TypeScope
 from ke_ir.types import DType, TileType
-from lowering.triton.bounds import Bounds, Interval, Poly
+from lowering.triton.bounds import UNKNOWN, Bounds, Interval, Poly
 from lowering.triton.options import TritonOptions
+from lowering.triton.tiles import Tiles
 from lowering.triton.uses import Uses, is_unnamed
 from lowering.triton.values import Carriers, Literal, Value, literal, power_of_two
-from lowering.triton.writer import Line, Names, Writer, atom, bare
+from lowering.triton.writer import Line, Names, Writer, atom, bare, tuple_text
 
 _TIGHT = 9  # binding level of an atom
 _NESTED_WIDTH = 60
@@ -60,6 +61,7 @@ class Context:
         self.carriers = Carriers(options)
         self.scope = TypeScope(kernel)
         self.uses = Uses(kernel)
+        self.tiles = Tiles(kernel)
         self.runtime = runtime_dims(kernel.dims)
         self.bounds = Bounds(
             {n: s for n, s in sizes.items() if n not in self.runtime},
@@ -78,9 +80,8 @@ class Context:
         self.env: dict[str, Interval] = {}
         self.multiples: dict[str, int] = {}
         self.assign_to: dict[int, str] = {}
-        loops = [s for s in statements(kernel.body) if isinstance(s, For)]
-        self.uneven_stages = len({s.stages for s in loops}) > 1
-        self.loop_stages: set[int] = set()
+        inner = [s for s in statements(kernel.body) if isinstance(s, For) and is_innermost(s)]
+        self.stages = {s.stages for s in inner if self.trips(s.var) != 1}
         self._definitions: dict[str, tuple[Stmt, int]] = {}
 
     # -- sizes and integers --------------------------------------------------------------------
@@ -110,9 +111,7 @@ class Context:
             return self.indices[name].ask("offsets")
         return self.values[name].text
 
-    def integer(
-        self, e: Expr, leaf: Callable[[str], str] | None = None, level: int = 0
-    ) -> str:
+    def integer(self, e: Expr, leaf: Callable[[str], str] | None = None, level: int = 0) -> str:
         """An integer expression as text; ``leaf`` gives the text of variables."""
         leaf = leaf or self.leaf
         match e:
@@ -171,13 +170,25 @@ class Context:
 
     def materialised(self, v: Value) -> str:
         """The text of a value; a constant becomes a tile."""
-        return v.text or self.full(v.constant or 0, v.type)
+        return v.text or self.full(v)
 
-    def full(self, number: Literal, t: TileType) -> str:
-        shape, dtype = shape_text(padded_of(t)), self.carriers.register(t.dtype)
-        if number == 0 and not t.dtype.is_bool:
-            return f"tl.zeros({shape}, dtype={dtype})" if t.shape else f"tl.full((), 0, {dtype})"
+    def full(self, v: Value) -> str:
+        """A tile of a constant."""
+        number, t = v.constant or 0, v.type
+        shape, dtype = tuple_text(v.dims), self.carriers.register(t.dtype)
+        if number == 0 and t.shape and not t.dtype.is_bool:
+            return f"tl.zeros({shape}, dtype={dtype})"
         return f"tl.full({shape}, {literal(number, t.dtype)}, {dtype})"
+
+    def dims_of(self, name: str, t: TileType) -> tuple[str, ...]:
+        """The sizes of a value in registers: names of tile constants where they are known."""
+        return tuple(self.lanes(self.tiles.of(name, i), n) for i, n in enumerate(t.shape))
+
+    def lanes(self, var: LoopVar | None, size: int) -> str:
+        """One size in registers, along a loop variable if that is known."""
+        if var is None or var.tile != size:
+            return str(power_of_two(size))
+        return self.block(var)[1]
 
     def define(
         self,
@@ -186,28 +197,27 @@ class Context:
         text: str,
         *,
         pad: Literal | None = None,
-        bounds: Interval | None = None,
+        bounds: Interval = UNKNOWN,
         in_place: bool = False,
     ) -> None:
-        """Enter an op's result: assign ``text`` to a variable, or keep it to be written in place."""
+        """Enter an op's result: assign ``text`` to a variable, or keep it to write it in place."""
         assert op.result is not None
-        known = {} if bounds is None else {"bounds": bounds}
         nested = is_unnamed(op.result) and len(text) < _NESTED_WIDTH and self.uses.in_place(op)
         if nested and "\n" not in text:
-            value = Value(atom(text), t, pad, **known)
+            value = Value(atom(text), t, pad, bounds=bounds)
         elif in_place:
-            value = Value(text, t, pad, **known)
+            value = Value(text, t, pad, bounds=bounds)
         else:
             base = "t" if is_unnamed(op.result) else op.result
             name = self.assign_to.get(id(op)) or self.names.new(base)
             self.out.line(f"{name} = {bare(text)}")
-            value = Value(name, t, pad, owned=True, **known)
+            value = Value(name, t, pad, bounds=bounds, owned=True)
         self.enter(op.result, value)
         self._definitions[op.result] = (op, 0)
 
     def enter(self, name: str, value: Value, by: tuple[Stmt, int] | None = None) -> None:
-        """Make a value known under its KE-IR name; ``by`` is the statement and place defining it."""
-        self.values[name] = value
+        """Make a value known by its KE-IR name; ``by`` is the statement and place defining it."""
+        self.values[name] = replace(value, dims=self.dims_of(name, value.type))
         self.env[name] = value.bounds
         if by is not None:
             self._definitions[name] = by
@@ -220,12 +230,13 @@ class Context:
         return self.values[name].owned and self.uses.used_once_by(s, place, loop)
 
 
+def is_innermost(s: For) -> bool:
+    """Whether a loop has no loop inside: only such loops are pipelined."""
+    return not any(isinstance(x, For) for x in s.body)
+
+
 def padded_of(t: TileType) -> tuple[int, ...]:
     return tuple(power_of_two(n) for n in t.shape)
-
-
-def shape_text(shape: tuple[int, ...]) -> str:
-    return "(" + ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "") + ")"
 
 
 def runtime_dims(dims: tuple[DimDecl, ...]) -> set[str]:

@@ -6,11 +6,13 @@ computing in float32 and rounding that. Everything else on them goes through flo
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ke_ir.expr import Bin, Num, Var
 from ke_ir.ops.arith import Binary, Cast, Cmp, Select, Unary
 from ke_ir.ops.base import Operand
 from ke_ir.types import DType, TileType
-from lowering.triton.bounds import Interval
+from lowering.triton.bounds import UNKNOWN, Interval
 from lowering.triton.context import Context
 from lowering.triton.values import F8, SMALL_FLOATS, Value, rounded_literal
 from lowering.triton.writer import atom, bare
@@ -41,8 +43,6 @@ def lower_unary(ctx: Context, op: Unary) -> None:
         # Triton's interpreter refuses `~` of uint8.
         text = ctx.text(op.x, t.dtype)
         text = f"{text} ^ 255" if t.dtype is DType.U8 else f"~{text}"
-    elif op.fn == "neg":
-        text = f"-{ctx.text(op.x, t.dtype)}"
     else:
         computed = t.dtype if _native(ctx, op.fn, t.dtype) else DType.F32
         text = _function(ctx, op.fn, as_computed(ctx, op.x, t.dtype, computed), computed)
@@ -51,6 +51,8 @@ def lower_unary(ctx: Context, op: Unary) -> None:
 
 
 def _function(ctx: Context, fn: str, x: str, d: DType) -> str:
+    if fn == "neg":
+        return f"-{x}"
     if fn == "sqrt":
         return f"{'tl.sqrt_rn' if d is DType.F32 else 'tl.sqrt'}({bare(x)})"
     if fn == "tanh":
@@ -73,7 +75,8 @@ def as_computed(ctx: Context, x: Operand, d: DType, computed: DType) -> str:
     if computed is d or not isinstance(x, str) or ctx.carriers.widened(d):
         return text
     if ctx.values[x].constant is not None:
-        return ctx.full(ctx.values[x].constant or 0, ctx.values[x].type.with_dtype(computed))
+        v = ctx.values[x]
+        return ctx.full(replace(v, type=v.type.with_dtype(computed)))
     return f"{text}.to({ctx.carriers.register(computed)})"
 
 
@@ -94,7 +97,7 @@ def lower_binary(ctx: Context, op: Binary) -> None:
     computed = t.dtype if native else DType.F32
     x, y = _short_constants(ctx, (op.x, op.y), t)
     a, b = (as_computed(ctx, v, t.dtype, computed) for v in (x, y))
-    bounds = _bounds(ctx, op) if t.dtype.is_int else None
+    bounds = _bounds(ctx, op) if t.dtype.is_int else UNKNOWN
     text = rounded(ctx, _combined(ctx, op, a, b, t.dtype), t.dtype, computed)
     ctx.define(op, t, text, pad=_pad(ctx, op), bounds=bounds)
 
@@ -123,10 +126,10 @@ def _as_expr(x: Operand) -> Var | Num:
     return Var(x) if isinstance(x, str) else Num(int(x))
 
 
-def _bounds(ctx: Context, op: Binary) -> Interval | None:
+def _bounds(ctx: Context, op: Binary) -> Interval:
     """Bounds of an integer result, assuming that it does not overflow (as for coordinates)."""
     if op.fn not in _INDEX_OPS:
-        return None
+        return UNKNOWN
     return ctx.bounds.interval(Bin(_INDEX_OPS[op.fn], _as_expr(op.x), _as_expr(op.y)), ctx.env)
 
 
@@ -151,9 +154,7 @@ def _literals_fit(ctx: Context, operands: tuple[Operand, ...], d: DType) -> bool
     """Literals of f16 and bf16 arithmetic are float32: Triton would round them first."""
     if d not in SMALL_FLOATS:
         return True
-    return all(
-        isinstance(x, str) or rounded_literal(float(x), d) == float(x) for x in operands
-    )
+    return all(isinstance(x, str) or rounded_literal(float(x), d) == float(x) for x in operands)
 
 
 def lower_cmp(ctx: Context, op: Cmp) -> None:
@@ -185,7 +186,7 @@ def lower_cast(ctx: Context, op: Cast) -> None:
         ctx.enter(op.result, Value("", t, number, number, x.bounds))
         return
     keeps = x.pad is not None and x.pad == 0
-    bounds = x.bounds if op.dtype in (DType.I32, DType.I64) and x.type.dtype.is_int else None
+    bounds = x.bounds if op.dtype in (DType.I32, DType.I64) and x.type.dtype.is_int else UNKNOWN
     long = "\n" in x.text or x.text.startswith("tl.load(")
     in_place = ctx.uses.in_place(op) and not long
     ctx.define(op, t, converted(ctx, x, op.dtype), pad=0 if keeps else None, bounds=bounds,
@@ -198,7 +199,8 @@ def converted(ctx: Context, x: Value, d: DType) -> str:
     if source is d:
         return text
     if d.is_bool:
-        return f"({text} != 0)"
+        native_f8 = source in F8 and not ctx.carriers.widened(source)
+        return f"({_to(x, text, 'tl.float32') if native_f8 else text} != 0)"
     register = ctx.carriers.register(d)
     if d in F8 or ctx.carriers.widened(d):
         wide = text if ctx.carriers.register(source) == "tl.float32" else _to(x, text, "tl.float32")

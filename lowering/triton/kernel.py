@@ -14,9 +14,9 @@ from ke_ir.ops.base import Op, Stmt
 from ke_ir.ops.memory import Accumulate, Full, Iota, Load, Store
 from ke_ir.ops.shape import Broadcast, Dot, Expand, Permute, Reduce, Reshape, Scan
 from ke_ir.printer import print_head
-from lowering.triton import combine, elementwise, memory
+from lowering.triton import combine, elementwise, memory, shapes
 from lowering.triton.bounds import Interval
-from lowering.triton.context import Context, Index
+from lowering.triton.context import Context, Index, is_innermost
 from lowering.triton.options import TritonOptions, Unsupported
 from lowering.triton.uses import mentions_word, updated_in_place
 from lowering.triton.values import Value
@@ -24,12 +24,12 @@ from lowering.triton.writer import WIDTH, atom, call
 
 _LOWER: dict[type[Op], Callable[[Context, Any], None]] = {
     Load: memory.lower_load, Store: memory.lower_store, Accumulate: memory.lower_accumulate,
-    Full: combine.lower_full, Iota: combine.lower_iota, Unary: elementwise.lower_unary,
+    Full: shapes.lower_full, Iota: shapes.lower_iota, Unary: elementwise.lower_unary,
     Binary: elementwise.lower_binary, Cmp: elementwise.lower_cmp,
     Select: elementwise.lower_select, Cast: elementwise.lower_cast, Reduce: combine.lower_reduce,
-    Scan: combine.lower_scan, Dot: combine.lower_dot, Reshape: combine.lower_reshape,
-    Permute: combine.lower_permute, Expand: combine.lower_expand,
-    Broadcast: combine.lower_broadcast,
+    Scan: combine.lower_scan, Dot: combine.lower_dot, Reshape: shapes.lower_reshape,
+    Permute: shapes.lower_permute, Expand: shapes.lower_expand,
+    Broadcast: shapes.lower_broadcast,
 }  # fmt: skip
 
 
@@ -81,7 +81,8 @@ def lower_kernel(
     return LoweredKernel(
         name, kernel, f"@triton.jit\n{head}:\n{body}", tuple(runtime), static, signature,
         (*params, *(ctx.dim_names[d] for d in runtime if _always_16(ctx, d))),
-        _compile_options(ctx), tuple(_spread(ctx, grid)), blocks, grid.persistent, tuple(ctx.helpers),
+        _compile_options(ctx), tuple(_spread(ctx, grid)), blocks, grid.persistent,
+        tuple(ctx.helpers),
     )  # fmt: skip
 
 
@@ -96,7 +97,7 @@ def _always_16(ctx: Context, name: str) -> bool:
 
 
 def _compile_options(ctx: Context) -> dict[str, Any]:
-    stages = max(ctx.loop_stages, default=1)
+    stages = max(ctx.stages, default=1)
     return {"num_warps": 4, "num_stages": stages, **ctx.options.knobs}
 
 
@@ -214,8 +215,17 @@ def _tiled_index(ctx: Context, v: LoopVar, start_name: str, start: str | None) -
     padded = lanes != size
     limit = names["end"] if padded else ctx.integer(v.hi, level=4)
     lines["mask"] = ctx.out.line(f"{names['mask']} = {names['offsets']} < {limit}", needed=False)
-    return Index(v, names["offsets"], start_name, names["end"], names["mask"],
-                 masked or padded, padded, lines, f"{names['offsets']} = {start_name} + {arange}")
+    return Index(
+        v,
+        names["offsets"],
+        start_name,
+        names["end"],
+        names["mask"],
+        masked or padded,
+        padded,
+        lines,
+        f"{names['offsets']} = {start_name} + {arange}",
+    )
 
 
 def _may_pass_end(ctx: Context, v: LoopVar) -> bool:
@@ -275,8 +285,7 @@ def _lower_for(ctx: Context, s: For) -> None:
 
 
 def _start_carry(ctx: Context, s: For, place: int) -> str:
-    """The variable of a carried value, holding its start. A value used for nothing else lends its.
-    """
+    """The variable of a carried value, holding its start: its own, where nothing else uses it."""
     name, init = s.carries[place]
     v = ctx.value(init)
     if ctx.lends(init, s):
@@ -294,9 +303,9 @@ def _open_loop(ctx: Context, s: For) -> str:
     if bounds[0] == "0" and not step:
         bounds = bounds[1:]
     name = ctx.names.new(v.name if v.tile is None else f"{v.name}_start")
-    ctx.loop_stages.add(s.stages)
     args = [*bounds, *step]
-    if ctx.uneven_stages and "num_stages" not in ctx.options.knobs:
+    own = is_innermost(s) and len(ctx.stages) > 1 and "num_stages" not in ctx.options.knobs
+    if own:
         ctx.out.line(f"for {name} in tl.range({', '.join(args)}, num_stages={s.stages}):")
     else:
         ctx.out.line(f"for {name} in range({', '.join(args)}):")

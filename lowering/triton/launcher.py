@@ -156,7 +156,9 @@ class Launcher:
         args = []
         for p, v in zip((*k.kernel.inputs, *k.kernel.outputs), (*s.args, *s.outs), strict=True):
             text = self._view(v)
-            args.append(f"{text}.view(torch.uint8)" if self.carriers.as_bytes(p.type.dtype) else text)
+            args.append(
+                f"{text}.view(torch.uint8)" if self.carriers.as_bytes(p.type.dtype) else text
+            )
         self._initialise(s, k.kernel)
         args += [self._integer(sizes[d]) for d in k.runtime]
         guard = self._may_be_empty(k, sizes)

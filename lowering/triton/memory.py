@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ke_ir.expr import Bin, Expr, Num, Var, variables
+from ke_ir.expr import Bin, Dim, Expr, Num, Var, variables
 from ke_ir.ops.memory import Accumulate, Load, Store
 from ke_ir.scope import Axis
 from ke_ir.types import DType, TileType
 from lowering.triton.bounds import Poly
 from lowering.triton.context import Context
 from lowering.triton.options import Unsupported
-from lowering.triton.values import index_suffix, literal, power_of_two
-from lowering.triton.writer import WIDTH, bare, call
+from lowering.triton.values import Value, index_suffix, literal, power_of_two
+from lowering.triton.writer import WIDTH, bare, call, tuple_text
 
 _INT32_MAX = 2**31 - 1
 _ATOMIC = (DType.F32, DType.F64, DType.I32, DType.I64)
@@ -83,23 +83,22 @@ def lower_accumulate(ctx: Context, op: Accumulate) -> None:
 
 
 def _stored(ctx: Context, op: Store | Accumulate) -> str:
+    """The value to write; Triton's atomics and our encoders want it as a tile."""
     d = ctx.scope.tensor(op.tensor).dtype
     number = ctx.constant(op.x)
-    if isinstance(op, Accumulate) or ctx.carriers.as_bytes(d) or number is None:
-        shape = ctx.scope.access_shape(op.coords)
-        t = TileType(d, shape)
-        if number is not None:
-            text = ctx.full(number, t)
-        else:
-            text = bare(ctx.text(op.x, d))
-            if isinstance(op, Accumulate) and shape and not ctx.value(op.x).type.shape:
-                text = f"tl.full({_shape(shape)}, {text}, {ctx.carriers.register(d)})"
-        return f"{ctx.helper(f'encode_{d}')}({text})" if ctx.carriers.as_bytes(d) else text
-    return literal(number, d)
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "(" + "".join(f"{power_of_two(n)}, " for n in shape).rstrip() + ")"
+    if number is not None and isinstance(op, Store) and not ctx.carriers.as_bytes(d):
+        return literal(number, d)
+    axes = ctx.scope.access(op.coords)
+    dims = tuple(ctx.lanes(ctx.scope.loops.get(a.index), a.size) for a in axes)
+    if number is not None:
+        text = ctx.full(
+            Value("", TileType(d, tuple(a.size for a in axes)), None, number, dims=dims)
+        )
+    else:
+        text = bare(ctx.text(op.x, d))
+        if isinstance(op, Accumulate) and axes and not ctx.value(op.x).type.shape:
+            text = f"tl.full({tuple_text(dims)}, {text}, {ctx.carriers.register(d)})"
+    return f"{ctx.helper(f'encode_{d}')}({text})" if ctx.carriers.as_bytes(d) else text
 
 
 def access(ctx: Context, tensor: str, coords: tuple[Expr, ...]) -> Access:
@@ -170,7 +169,8 @@ def _coordinate(
     if not checked:
         return f"({ctx.integer(c, place.leaf)})"
     text = ctx.integer(c, place.leaf)
-    name = ctx.names.new(f"{tensor}_{i}")
+    size = ctx.scope.tensor(tensor).shape[i]
+    name = ctx.names.new(f"{tensor}_{size.name.lower() if isinstance(size, Dim) else i}")
     ctx.out.line(f"{name} = {text}")
     return name
 
@@ -232,8 +232,7 @@ def _range_mask(
         return ""
     limit = plain_limits.get(axis.index)
     hi = ctx.env[axis.index].hi
-    if limit is not None and hi is not None and power_of_two(axis.size) == axis.size:
-        if ctx.bounds.at_most(limit, hi) and not ctx.bounds.at_most(hi, limit):
-            return ""  # the tensor ends inside the loop's range: its own check is enough
+    shorter = ctx.bounds.at_most(limit, hi) and not ctx.bounds.at_most(hi, limit)
+    if shorter and not index.padded:
+        return ""  # the tensor ends inside the loop's range: its own check is enough
     return index.ask("mask") + place.suffix(axis.index)
-

@@ -19,9 +19,7 @@ from lowering.triton.writer import WIDTH
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates" / "triton"
 
 
-def lower(
-    module: Module, program: Program, dims: Mapping[str, int], options: TritonOptions
-) -> str:
+def lower(module: Module, program: Program, dims: Mapping[str, int], options: TritonOptions) -> str:
     """The generated file of a program, for these sizes of its dims.
 
     Static dims are constants in the text; dims given as a range are read from the arguments, and
@@ -146,9 +144,7 @@ def _tensors(params: tuple[Param, ...], sizes: Mapping[str, int]) -> str:
     return "{\n" + "".join(f"    {x},\n" for x in items) + "}"
 
 
-def _reference(
-    op: OpDef, sizes: Mapping[str, int], carriers: Carriers
-) -> tuple[str, list[str]]:
+def _reference(op: OpDef, sizes: Mapping[str, int], carriers: Carriers) -> tuple[str, list[str]]:
     """The text of ``reference()``, and of inputs to try it on."""
     from lowering.triton.random_inputs import random_inputs
     from lowering.triton.reference import Reference

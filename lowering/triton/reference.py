@@ -34,7 +34,7 @@ from lowering.triton.bounds import Bounds, Interval, Poly
 from lowering.triton.reference_scalars import number, python_function
 from lowering.triton.sizes import SizeText
 from lowering.triton.values import F8, declared_torch
-from lowering.triton.writer import WIDTH, Names, assignment, call, tuple_text
+from lowering.triton.writer import WIDTH, assignment, call, tuple_text
 
 _ATOM = 9
 _TENSOR_FUNCTIONS = {
@@ -240,7 +240,9 @@ class Reference:
     def as_float(self, x: Tensor) -> Tensor:
         if x.kind == "float" or x.plain:
             return x
-        return replace(x, text=f"{x.at(_ATOM)}.double()", kind="float", dtype=DType.F64, level=_ATOM)
+        return replace(
+            x, text=f"{x.at(_ATOM)}.double()", kind="float", dtype=DType.F64, level=_ATOM
+        )
 
     def _joined(self, text: str, kind: str, level: int, *parts: Tensor) -> Tensor:
         dtype: DType | None = None

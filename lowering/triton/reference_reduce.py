@@ -129,7 +129,9 @@ def _einsum(
 
     letter: dict[str, str] = {}
     for n in every:
-        free = (c for c in (n[0].lower(), *"abcdefghijklmnopqrstuvwxyz") if c not in letter.values())
+        free = (
+            c for c in (n[0].lower(), *"abcdefghijklmnopqrstuvwxyz") if c not in letter.values()
+        )
         letter[n] = next(free)
     dtype: DType | None = None
     for _, _, t in tensors:
@@ -268,8 +270,7 @@ def _scaled(x: tuple[dict[str, int], int] | None, k: int) -> tuple[dict[str, int
 
 
 def _cut(ref: Reference, x: Ref, w: Ref, i: int, v: _Window) -> str | None:
-    """What to cut from the convolution's own output (":" for all of it); None if it is too small.
-    """
+    """What to keep of the convolution's own output (":" is all of it); None if it is too small."""
     size = ref.bounds.exact(ref.found.shapes[x.tensor][2 + i])
     kernel = ref.bounds.exact(ref.found.shapes[w.tensor][2 + i])
     wanted = ref.bounds.exact(ref.ranges[v.outer][1])
@@ -398,7 +399,7 @@ def _scattered(
     if e.kind == "sum":
         text = f"{total}.index_add_(0, {row}, {part})"
     else:
-        text = f"{total}.index_reduce_(0, {row}, {part}, \"{how}\")"
+        text = f'{total}.index_reduce_(0, {row}, {part}, "{how}")'
     if len(rows) > 1:
         text = f"{text}.reshape{tuple_text([ref._extent(n) for n in (*rows, *others)])}"
     name = ref.names.new("total")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 _POWERS = {"sqrt": "** 0.5", "rsqrt": "** -0.5"}
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[[float], float]] = {
     "exp": math.exp, "exp2": lambda x: 2.0**x, "log": math.log, "log2": math.log2,
     "sin": math.sin, "cos": math.cos, "tan": math.tan, "tanh": math.tanh, "erf": math.erf,
     "sigmoid": lambda x: 1 / (1 + math.exp(-x)), "floor": math.floor, "ceil": math.ceil,
@@ -15,7 +16,7 @@ _FUNCTIONS = {
 
 def number(value: int | float) -> str:
     """A literal as Python text."""
-    if isinstance(value, bool) or isinstance(value, int):
+    if isinstance(value, int):  # True and False are numbers too
         return str(value)
     if math.isnan(value):
         return 'float("nan")'

@@ -98,7 +98,7 @@ def rounded_literal(value: float, dtype: DType) -> float:
         return value
     try:
         single = float(struct.unpack("f", struct.pack("f", value))[0])
-        if dtype is DType.F32 or single == int(single) and abs(single) <= 16:
+        if dtype is DType.F32 or (single == int(single) and abs(single) <= 16):
             return single  # small whole numbers are values of every format
         if dtype is DType.F16:
             return float(struct.unpack("e", struct.pack("e", value))[0])
@@ -132,7 +132,8 @@ class Value:
 
     ``text`` is a Python atom (a name, a call, a subscript). ``pad`` is what lanes beyond the
     logical shape hold, if known; ``constant`` the value of every element, if known; ``bounds``
-    those of an integer. ``owned`` says that no other value shares the Python variable.
+    those of an integer. ``owned`` says that no other value shares the Python variable. ``dims``
+    are the sizes in registers as text, such as ``BLOCK_M``.
     """
 
     text: str
@@ -141,11 +142,7 @@ class Value:
     constant: Literal | None = None
     bounds: Interval = UNKNOWN
     owned: bool = False
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape in registers."""
-        return padded(self.type.shape)
+    dims: tuple[str, ...] = ()
 
 
 def index_suffix(places: list[int], rank: int) -> str:

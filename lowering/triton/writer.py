@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -107,7 +107,7 @@ def atom(text: str) -> str:
     return f"({text})" if text[0] in "-~" else text
 
 
-def tuple_text(parts: list[str]) -> str:
+def tuple_text(parts: Sequence[str]) -> str:
     """A tuple as Python text."""
     return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
