@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         error.show()
         code = 2
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = INTERRUPTED
     except BrokenPipeError:
@@ -65,7 +65,12 @@ def _run(arguments: list[str]) -> int:
 
 
 def _invoke(command: click.Command, arguments: list[str], name: str) -> int:
-    result = command.main(arguments, prog_name=name, standalone_mode=False)
+    # Not ``command.main``: it turns a broken pipe and an interrupt into exit codes of its own.
+    try:
+        with command.make_context(name, arguments) as context:
+            result = command.invoke(context)
+    except click.exceptions.Exit as end:
+        return end.exit_code
     return result if isinstance(result, int) else 0
 
 

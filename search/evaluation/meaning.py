@@ -33,11 +33,10 @@ def check_meaning(
     module: Module, program: Program, op: OpDef | None, given: Mapping[str, int]
 ) -> StageResult:
     """Compare on several seeds and at edge sizes, reduced where the full size takes too long."""
-    if op is None:
-        reason = f"there is no op @{program.name} to compare with"
-        return StageResult("meaning", Outcome.SKIPPED, reason)
     full = program.sizes(given)
     base = reduce_sizes(module, program, full, lambda s: _affords(module, program, s))
+    if op is None:
+        return _check_alone(module, program, base)
     static_full = False
     try:
         worst, checked = _check_all(module, program, op, base)
@@ -59,6 +58,16 @@ def check_meaning(
         "worst_error": worst.worst_error,
     }
     return StageResult("meaning", Outcome.PASSED, _say(base, full, checked), detail=detail)
+
+
+def _check_alone(module: Module, program: Program, base: Sizes) -> StageResult:
+    """Without an op only this can be wrong: elements written twice or never, or undefined."""
+    try:
+        make_case(module, program, None, base, 0, DISTRIBUTIONS[0])
+    except _WRONG as error:
+        return _failed(error, base)
+    reason = f"there is no op @{program.name} to compare with"
+    return StageResult("meaning", Outcome.SKIPPED, reason)
 
 
 def _affords(module: Module, program: Program, sizes: Sizes, share: int = 1) -> bool:
