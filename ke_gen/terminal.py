@@ -49,7 +49,7 @@ def print_table(
     for i, row in enumerate(rows):
         style = {"good": "green", "bad": "red"}.get(styles[i] if styles else "", "")
         table.add_row(*(Text(cell, style=style if j == 0 else "") for j, cell in enumerate(row)))
-    console = Console(width=width(), no_color=not coloured(), highlight=False, soft_wrap=False)
+    console = Console(width=width(), force_terminal=coloured(), highlight=False)
     with console.capture() as text:
         console.print(table)
     print("\n".join(line.rstrip() for line in text.get().splitlines()))
