@@ -9,11 +9,11 @@ from ke_ir.derive.builder import Builder, Val
 from ke_ir.derive.contraction import Contraction, DotProduct
 from ke_ir.derive.groups import Group
 from ke_ir.derive.normal import Node
-from ke_ir.derive.reductions import Accumulator, Loop, Nest, accumulator, plain_loop
+from ke_ir.derive.reductions import Accumulator, Nest, accumulator
 from ke_ir.derive.tiles import Plan
 from ke_ir.expr import Expr, Range, Reduce, Ref, substitute, variables, walk
 from ke_ir.intervals import Interval
-from ke_ir.ir import For, LoopVar, Parallel, Param
+from ke_ir.ir import For, LoopVar, Parallel, Param, Yield, defined_names
 from ke_ir.ops import Store
 from ke_ir.ops.base import Op, Stmt
 from ke_ir.types import DType, TensorType
@@ -58,7 +58,7 @@ class Emitter:
         reserved = {*tensors, *context.outputs, *stored.values()}
         self.b = Builder(reserved)
         self.nest = Nest(self.b, context.real, context.spans, tensors)
-        self.nest.inner_loops = inner_loops
+        self.nest.inner_loops = plan.inside
         self.names: dict[str, str] = {}
         self.writes: dict[str, TensorType] = {}
 
@@ -156,11 +156,6 @@ def _single() -> tuple[Expr, Expr]:
     return Num(0), Num(1)
 
 
-def inner_loops(e: Reduce) -> list[Loop]:
-    """Loops of a reduction inside another's body: one index at a time."""
-    return [plain_loop(r, None) for r in e.ranges]
-
-
 def _values(own: Sequence[Range], other: Sequence[Range]) -> dict[str, Expr]:
     from ke_ir.expr import Var
 
@@ -216,7 +211,8 @@ def without_dead(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
     def clean(block: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
         out: list[Stmt] = []
         for s in reversed(block):
-            if isinstance(s, Op) and s.result is not None and s.result not in used:
+            names = defined_names(s)
+            if names and is_pure(s) and not used.intersection(names):
                 continue
             if isinstance(s, For):
                 inside = clean(s.body)
@@ -226,6 +222,13 @@ def without_dead(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
         return tuple(reversed(out))
 
     return clean(body)
+
+
+def is_pure(s: Stmt) -> bool:
+    """True for statements that only give values."""
+    if isinstance(s, For):
+        return all(map(is_pure, s.body))
+    return isinstance(s, Yield) or (isinstance(s, Op) and s.result is not None)
 
 
 def parameters(

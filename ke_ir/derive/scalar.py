@@ -103,9 +103,12 @@ class Scalar:
     """Rank-0 integer values that bounds and coordinates name."""
 
     def floating(self, e: Expr) -> Val:
-        """The value of ``e`` as a float."""
+        """The value of ``e`` as a float, without the way through integers where it is rounded."""
         if isinstance(e, Call) and e.fn in _ROUNDING:
-            return self.b.unary(e.fn, self.floating(e.args[0]), self.real)
+            v = self.value(e.args[0])
+            if self.is_float(v):
+                return self.b.unary(e.fn, v, self.real)
+            return self.b.cast(v, self.real)
         return self.b.cast(self.value(e), self.real)
 
     def is_float(self, v: Val) -> bool:
@@ -121,16 +124,21 @@ class Scalar:
     def binary(self, op: str, lhs: Expr, rhs: Expr) -> Val:
         if op == "/":
             return self.b.binary("div", self.floating(lhs), self.floating(rhs), self.real)
-        a, b = self.value(lhs), self.value(rhs)
+        a, b = self.pair(lhs, rhs)
         if op in ("and", "or"):
             return self.b.binary(op, a, b, DType.I1)
         if op in COMPARISONS:
             return self.compared(op, a, b)
-        if not (self.is_float(a) or self.is_float(b)):
-            return self.integer(op, a, b)
-        if self.is_float(a) != self.is_float(b):
-            a, b = self.floating(lhs), self.floating(rhs)
-        return self.real_binary(op, a, b)
+        return self.real_binary(op, a, b) if self.is_float(a) else self.integer(op, a, b)
+
+    def pair(self, x: Expr, y: Expr) -> tuple[Val, Val]:
+        """Two values; both floats if either is one."""
+        a, b = self.value(x), self.value(y)
+        if self.is_float(a) and not self.is_float(b):
+            b = self.floating(y) if isinstance(y, Call) else self.b.cast(b, self.real)
+        elif self.is_float(b) and not self.is_float(a):
+            a = self.floating(x) if isinstance(x, Call) else self.b.cast(a, self.real)
+        return a, b
 
     def compared(self, op: str, a: Val, b: Val) -> Val:
         if a.dtype.is_bool:
@@ -190,10 +198,10 @@ class Scalar:
             return self.b.unary("not", self.value(args[0]), DType.I1)
         if fn == "pow":
             return self.b.binary("pow", self.floating(args[0]), self.floating(args[1]), self.real)
-        v = self.value(args[0])
         if fn == "abs":
-            return self.absolute(v)
+            return self.absolute(self.value(args[0]))
         if fn in _ROUNDING:
+            v = self.value(args[0])
             if not self.is_float(v):
                 return v
             return self.b.cast(self.b.unary(fn, v, self.real), DType.I64)
@@ -208,9 +216,8 @@ class Scalar:
         return self.b.unary("abs", v, dtype, span)
 
     def selected(self, c: Expr, x: Expr, y: Expr) -> Val:
-        condition, a, b = self.value(c), self.value(x), self.value(y)
-        if self.is_float(a) != self.is_float(b):
-            a, b = self.floating(x), self.floating(y)
+        condition = self.value(c)
+        a, b = self.pair(x, y)
         span = _hull(a.span, b.span)
         return self.b.select(condition, a, b, self.common(a, b), span)
 

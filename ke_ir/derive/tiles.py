@@ -32,10 +32,14 @@ WINDOW = 16
 
 @dataclass
 class Plan:
-    """The loops of one kernel; ``nests`` are those of each member, outermost first."""
+    """The loops of one kernel; ``nests`` are those of each member, outermost first.
+
+    ``inside`` gives the loops of a reduction that stands inside an expression.
+    """
 
     parallel: list[Loop]
     nests: dict[str, list[Loop]]
+    inside: Callable[[Reduce], list[Loop]]
     dots: dict[str, tuple[str, str]] = field(default_factory=dict)
     grouped: int = 0
 
@@ -48,6 +52,10 @@ def power(n: int) -> int:
 def below(n: int) -> int:
     """The last power of two that is not above ``n``."""
     return 1 << (max(1, n).bit_length() - 1)
+
+
+INSIDE = 32
+"""Tile of a reduction inside an expression, beside the tiles around it."""
 
 
 class Tiler:
@@ -100,7 +108,7 @@ class Tiler:
         column = self.tiled(columns, tn)
         taken = {*row.members, *column.members}
         batch = [plain_loop(r, None) for r in self.group.axes if r.name not in taken]
-        plan = Plan([*batch, row, column], {})
+        plan = Plan([*batch, row, column], {}, self.one_by_one)
         if self.trips(row) >= 8 and self.trips(column) >= 4:
             plan.grouped = 8
         for n in self.group.members:
@@ -114,12 +122,8 @@ class Tiler:
                 plan.nests[n.name] = loops
                 plan.dots[n.name] = (row.name, column.name)
             elif self.inner(n):
-                plan.nests[n.name] = self.inside_dot(n, tm, tn)
+                plan.nests[n.name] = [plain_loop(r, None) for r in self.inner(n)]
         return plan
-
-    def inside_dot(self, node: Node, tm: int, tn: int) -> list[Loop]:
-        """Loops of another reduction that shares a contraction's tiles: one index at a time."""
-        return [plain_loop(r, None) for r in self.inner(node)]
 
     def fused(self, ranges: tuple[Range, ...]) -> tuple[Range, ...]:
         """The ranges to flatten into one: the last alone when it fills tiles well."""
@@ -208,7 +212,17 @@ class Tiler:
         for ranges in nests.values():
             self.fill_nest(ranges, axes, chosen, elements)
         parallel = [plain_loop(r, chosen.get(r.name)) for r in self.group.axes]
-        return Plan(parallel, {n: self.loops(rs, chosen) for n, rs in nests.items()})
+        loops = {n: self.loops(rs, chosen) for n, rs in nests.items()}
+        return Plan(parallel, loops, self.inside)
+
+    def inside(self, e: Reduce) -> list[Loop]:
+        """Loops of a reduction inside an expression: the last one tiled, if it is long."""
+        last = e.ranges[-1]
+        tile = INSIDE if last.name not in self.pinned and self.size(last) > WINDOW else None
+        return [*(plain_loop(r, None) for r in e.ranges[:-1]), plain_loop(last, tile)]
+
+    def one_by_one(self, e: Reduce) -> list[Loop]:
+        return [plain_loop(r, None) for r in e.ranges]
 
     def product(self, chosen: Mapping[str, int], ranges: Sequence[Range]) -> int:
         n = 1
