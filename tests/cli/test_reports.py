@@ -9,7 +9,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from conftest_cli import COMMAND, EXAMPLES, Run, process
 
 GOOD = EXAMPLES / "add_relu.ir"
