@@ -75,7 +75,7 @@ class _Derivation:
         kinds = node_kinds(nodes, self.tensors)
         nodes = split_large(nodes, self.extent, self.contractions(nodes, kinds))
         kinds = node_kinds(nodes, self.tensors)
-        groups = form_groups(nodes, self.extent)
+        groups = form_groups(nodes, self.extent, self.contractions(nodes, kinds))
         emitted: list[tuple[Group, Emitted]] = []
         for i, g in enumerate(groups):
             later = {r.tensor for h in groups[i + 1 :] for n in h.members for r in references(n)}

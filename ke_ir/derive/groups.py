@@ -6,7 +6,7 @@ them element by element, and outputs with further indices (looped over inside) g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ke_ir.derive.normal import Node, hi_of
@@ -40,13 +40,18 @@ def references(node: Node) -> list[Ref]:
     return [n for e in exprs for n in walk(e) if isinstance(n, Ref)]
 
 
-def form_groups(nodes: Sequence[Node], extent: Callable[[Range], int | None]) -> list[Group]:
-    """Groups in an order in which each comes after those whose values it reads."""
+def form_groups(
+    nodes: Sequence[Node], extent: Callable[[Range], int | None], heavy: Container[str]
+) -> list[Group]:
+    """Groups in an order in which each comes after those whose values it reads.
+
+    ``heavy`` names the nodes for a matrix unit: nothing loops over further indices beside them.
+    """
     groups: list[Group] = []
     home: dict[str, int] = {}
     for node in nodes:
         needs = [home[r.tensor] for r in references(node) if r.tensor in home]
-        at = _place(node, groups, max(needs, default=-1), extent)
+        at = _place(node, groups, max(needs, default=-1), extent, heavy)
         if at is None:
             groups.append(Group(node.indices))
             at = len(groups) - 1
@@ -57,7 +62,11 @@ def form_groups(nodes: Sequence[Node], extent: Callable[[Range], int | None]) ->
 
 
 def _place(
-    node: Node, groups: list[Group], latest: int, extent: Callable[[Range], int | None]
+    node: Node,
+    groups: list[Group],
+    latest: int,
+    extent: Callable[[Range], int | None],
+    heavy: Container[str],
 ) -> int | None:
     """The group that a node joins; None for a new one. It may not stand before ``latest``."""
     for at in range(len(groups) - 1, max(latest, 0) - 1, -1):
@@ -70,7 +79,8 @@ def _place(
             continue
         if len(node.indices) == len(g.axes):
             return at
-        if not node.is_reduction and uses and _worth_looping(node, g, mapping, extent):
+        busy = any(n in heavy for n in g.names)
+        if not node.is_reduction and uses and not busy and _worth_looping(node, g, mapping, extent):
             return at
     return None
 

@@ -20,6 +20,7 @@ from ke_ir.expr import (
     Reduce,
     Ref,
     Var,
+    children,
     rewrite,
     show,
     substitute,
@@ -29,8 +30,9 @@ from ke_ir.expr import (
 from ke_ir.ir import OpDef
 from ke_ir.ranges import EquationRanges, infer_ranges
 
-LARGEST = 4000
-"""Nodes of an expression above which a pointwise intermediate is stored, not written into uses."""
+LARGEST = 1000
+DEEPEST = 60
+"""Nodes and levels of an expression above which a pointwise intermediate is a node of its own."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class Normalizer:
         node = Node(target, indices, rhs)
         if isinstance(rhs, Reduce) and set(free_indices(rhs)) != set(node.index_names):
             node = replace(node, expr=self.as_node(rhs, context, f"{target}_{rhs.kind}"))
-        if node.is_reduction or self.is_epilogue(node) or size(node.expr) > LARGEST:
+        if node.is_reduction or self.is_epilogue(node) or is_large(node.expr):
             self.add(node)
             return
         self.inlined[target] = node
@@ -293,8 +295,13 @@ class Normalizer:
         return f"{show(plain)} over {[show(hi_of(context[n])) for n in free]}"
 
 
-def size(e: Expr) -> int:
-    return sum(1 for _ in walk(e))
+def is_large(e: Expr) -> bool:
+    """True for expressions that are better computed once than written into each use."""
+    return sum(1 for _ in walk(e)) > LARGEST or depth(e) > DEEPEST
+
+
+def depth(e: Expr) -> int:
+    return 1 + max(map(depth, children(e)), default=0)
 
 
 def guarded(body: Expr, indices: tuple[Expr, ...], sizes: list[Expr], fill: Expr) -> Expr:
