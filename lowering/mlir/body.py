@@ -31,6 +31,8 @@ class Body:
 
     def fresh(self, wish: str) -> str:
         """An unused name close to ``wish``."""
+        if wish[0].isdigit():  # MLIR's numbered names take no suffix
+            wish = f"v{wish}"
         name, n = wish, 0
         while name in self._names:
             n += 1

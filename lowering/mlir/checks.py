@@ -126,9 +126,8 @@ def _access(bindings: Any, op: Any, types: Sequence[_Memref]) -> str:
         return f"needs {dims} bases and {rank} limits, has {sizes[2]} and {sizes[3]}"
     if len(list(bindings.DenseI64ArrayAttr(op.attributes["steps"]))) != rank * dims:
         return f"needs {rank * dims} steps"
-    axes = list(bindings.DenseI64ArrayAttr(op.attributes["axes"]))
-    if len(axes) != len(indices) or not all(0 <= a < dims for a in axes):
-        return "each integer tile needs an axis of the tensor"
+    if any(sizes[4 + dims :]):
+        return f"an integer tile for a coordinate that a tensor of {dims} dimensions lacks"
     if tile.element != tensor.element:
         return "tile and tensor have different element types"
     if not all(_stretches(i.shape, tile.shape) for i in indices):

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ke_ir.expr import Bin, Expr, Neg, Num, Var, evaluate_int, show, variables
+from ke_ir.expr import Bin, Call, Expr, Neg, Num, Var, evaluate_int, show, variables
 from ke_ir.scope import Axis, TypeScope
 from ke_ir.types import DType, TileType
 from lowering.mlir.body import Body
+from lowering.mlir.dialect import MAX_RANK
 from lowering.mlir.tree import Block, Tile, number
 
 _BINARY = {"+": "add", "-": "sub", "*": "mul", "//": "floordiv", "%": "mod"}
@@ -23,7 +24,10 @@ INDEX = DType.I64
 
 @dataclass(frozen=True)
 class Access:
-    """Operands of a load, store or accumulate. ``steps`` is row-major, coordinates by tile dims."""
+    """Operands of a load, store or accumulate. ``steps`` is row-major, coordinates by tile dims.
+
+    ``indices`` are the integer tiles, ``axes`` the coordinates to which they are added.
+    """
 
     bases: tuple[str, ...]
     limits: tuple[str, ...]
@@ -34,11 +38,10 @@ class Access:
 
     def attributes(self) -> str:
         steps = ", ".join(map(str, self.steps))
-        axes = ", ".join(map(str, self.axes))
-        sizes = f"1, 1, {len(self.bases)}, {len(self.limits)}, {len(self.indices)}"
+        present = [int(d in self.axes) for d in range(MAX_RANK)]
+        sizes = ", ".join(map(str, [1, 1, len(self.bases), len(self.limits), *present]))
         return (
             f"steps = array<i64{': ' if steps else ''}{steps}>, "
-            f"axes = array<i64{': ' if axes else ''}{axes}>, "
             f"operandSegmentSizes = array<i32: {sizes}>"
         )
 
@@ -164,11 +167,10 @@ class Coordinates:
             t = body.tile("coord", x.type, home)
             body.op("unary", [t, x], attrs='fn = "neg"', block=home)
             return t
-        if not isinstance(e, Bin):
-            raise TypeError(f"not a coordinate: {e!r}")
-        x, y = (self._wide(self._evaluate(s, axes, home), home) for s in (e.lhs, e.rhs))
+        fn, operands = _function(e)
+        x, y = (self._wide(self._evaluate(s, axes, home), home) for s in operands)
         t = body.tile("coord", TileType(INDEX, _stretched(x, y)), home)
-        body.op("binary", [t, x, y], attrs=f'fn = "{_BINARY[e.op]}"', block=home)
+        body.op("binary", [t, x, y], attrs=f'fn = "{fn}"', block=home)
         return t
 
     def _scalar(self, e: Expr, home: Block) -> Tile:
@@ -190,6 +192,16 @@ class Coordinates:
         wide = self.body.tile("coord", t.type.with_dtype(INDEX), home)
         self.body.op("cast", [wide, t], block=home)
         return wide
+
+
+def _function(e: Expr) -> tuple[str, tuple[Expr, Expr]]:
+    """The elementwise function of a coordinate's outermost operation, and its operands."""
+    match e:
+        case Bin(op, lhs, rhs):
+            return _BINARY[op], (lhs, rhs)
+        case Call("min" | "max" as fn, (lhs, rhs)):
+            return fn, (lhs, rhs)
+    raise TypeError(f"not a coordinate: {e!r}")
 
 
 def _stretched(x: Tile, y: Tile) -> tuple[int, ...]:

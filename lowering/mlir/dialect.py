@@ -43,8 +43,12 @@ MAPPING = ("dynamic", "round_robin", "blocked")
 
 @dataclass(frozen=True)
 class OpSpec:
-    """One operation: operands as ``name: constraint`` (``*`` marks a variadic group), attributes
-    (a constraint, or the strings allowed) and the constraint of its result, if it has one."""
+    """One operation: operands as ``name: constraint``, attributes (a constraint, or the strings
+    allowed) and the constraint of its result, if it has one.
+
+    Before a constraint ``*`` marks a variadic group and ``?`` an operand that may be absent;
+    ``=name`` is one type wherever it stands.
+    """
 
     doc: str
     operands: Mapping[str, str] = field(default_factory=dict)
@@ -52,9 +56,14 @@ class OpSpec:
     result: str = ""
 
 
-_ACCESS = {"tile": "tile", "tensor": "tensor", "bases": "*index", "limits": "*index",
-           "indices": "*tile"}  # fmt: skip
-_STEPS: dict[str, str | tuple[str, ...]] = {"steps": "ints", "axes": "ints"}
+MAX_RANK = 8
+"""Dimensions of a tile or tensor, at most."""
+
+# A variadic group has one type in IRDL, but integer tiles differ in shape: each is an operand of
+# its own, present where its coordinate needs one.
+_INDICES = {f"index{d}": "?tile" for d in range(MAX_RANK)}
+_ACCESS = {"tile": "tile", "tensor": "tensor", "bases": "*index", "limits": "*index", **_INDICES}
+_STEPS: dict[str, str | tuple[str, ...]] = {"steps": "ints"}
 
 OPS: Mapping[str, OpSpec] = {
     "kernel": OpSpec("Start of a kernel.", {}, {"mapping": MAPPING}),
@@ -81,8 +90,8 @@ OPS: Mapping[str, OpSpec] = {
     ),
     "loop_step": OpSpec("The scalar core's work for one iteration of a loop."),
     "load": OpSpec(
-        "DMA into a tile. Coordinate d is bases[d] + sum(steps[d][r] * i_r) + indices[k] where "
-        "axes[k] = d; what lies outside the tensor or past the limits reads as `pad`.",
+        "DMA into a tile. Coordinate d is bases[d] + sum(steps[d][r] * i_r) + the integer tile "
+        "index<d>; what lies outside the tensor or past the limits reads as `pad`.",
         _ACCESS, {**_STEPS, "pad": "number"},
     ),
     "store": OpSpec("DMA out of a tile; nothing outside is written.", _ACCESS, _STEPS),
@@ -146,16 +155,14 @@ def _operation(name: str, op: OpSpec) -> list[str]:
             lines.extend(f'    {o} = irdl.is "{s}"' for o, s in zip(options, spec, strict=True))
             lines.append(f"    {value} = irdl.any_of({', '.join(options)})")
         else:
-            word = spec.lstrip("*")
+            word = spec.lstrip("*?")
             body = _CONSTRAINTS["tile" if word.startswith("=") else word]
             lines.append(f"    {value} = {body}")
         shared[key] = value
         return value
 
-    operands = [
-        f"{n}: {'variadic ' if s.startswith('*') else ''}{constraint(s)}"
-        for n, s in op.operands.items()
-    ]
+    many = {"*": "variadic ", "?": "optional "}
+    operands = [f"{n}: {many.get(s[0], '')}{constraint(s)}" for n, s in op.operands.items()]
     attributes = [f'"{n}" = {constraint(s)}' for n, s in op.attributes.items()]
     result = constraint(op.result) if op.result else ""
     if operands:

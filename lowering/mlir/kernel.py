@@ -31,11 +31,9 @@ from ke_ir.scope import TypeScope
 from ke_ir.types import DType, TileType
 from lowering.mlir.body import Body
 from lowering.mlir.coords import Access, Coordinates
+from lowering.mlir.dialect import MAX_RANK
 from lowering.mlir.reuse import in_place_chain, last_uses, names_used
 from lowering.mlir.tree import Block, Tile, memref, number
-
-MAX_RANK = 8
-"""Dimensions of a tile or tensor, at most."""
 
 
 class Unsupported(Exception):
@@ -317,8 +315,8 @@ class KernelLowering:
         self._elementwise(s, "scan", [s.x], attrs)
 
     def _permute(self, s: Permute) -> None:
-        order = ", ".join(map(str, s.order))
-        self._elementwise(s, "permute", [s.x], f"order = array<i64: {order}>")
+        order = ": " + ", ".join(map(str, s.order)) if s.order else ""
+        self._elementwise(s, "permute", [s.x], f"order = array<i64{order}>")
 
     def _reshape(self, s: Reshape | Expand) -> None:
         assert isinstance(s.x, str) and s.result is not None

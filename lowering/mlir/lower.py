@@ -27,7 +27,8 @@ from ke_ir.ir import (
 from ke_ir.ops import Accumulate
 from lowering.mlir.allocate import Plan, plan
 from lowering.mlir.body import Body
-from lowering.mlir.kernel import MAX_RANK, KernelLowering, Knobs, Unsupported
+from lowering.mlir.dialect import MAX_RANK
+from lowering.mlir.kernel import KernelLowering, Knobs, Unsupported
 from lowering.mlir.tree import Tile, memref
 
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lowering.mlir import adapter
+from lowering.mlir.dialect import MAX_RANK
 
 Code = Callable[[str, str], int]
 """``code(table, name)``: the number by which the runtime knows an operation or dtype."""
 
-MAX_RANK = 8
 _DTYPES = {"f8E4M3FN": "f8e4m3", "f8E5M2": "f8e5m2", "ui8": "u8"}
 
 
@@ -225,14 +225,12 @@ class RuntimeCalls:
     # ---- memory ------------------------------------------------------------------------------
 
     def _access(self, op: Any, kind: str, pad: Sequence[Any]) -> None:
-        (tile,), (tensor,), bases, limits, indices = self._segments(op)
-        axes = list(self.ir.DenseI64ArrayAttr(op.attributes["axes"]))
+        (tile,), (tensor,), bases, limits, *indices = self._segments(op)
         steps = list(self.ir.DenseI64ArrayAttr(op.attributes["steps"]))
         rank = len(limits)
-        index_of = {d: self._id(i) for d, i in zip(axes, indices, strict=True)}
         for d, base in enumerate(bases):
             row = steps[d * rank : (d + 1) * rank]
-            index = self._i32(index_of.get(d, -1))
+            index = self._i32(self._id(indices[d][0]) if indices[d] else -1)
             words = self._i64(row, MAX_RANK)
             self._call("kea_coord", [*self._i32(d), self._word(base), *index, *words])
         for r, limit in enumerate(limits):

@@ -14,8 +14,8 @@ func.func @f(%x: memref<?x?xf32>) {
   "kea.buffer"() {id = 0 : i32, offset = 0 : i64, bytes = 64 : i64, copies = 2 : i32} : () -> ()
   %t = "kea.tile"() {buffer = 0 : i32, control = false} : () -> memref<4x4xf32, 1>
   %u = "kea.tile"() {buffer = 0 : i32, control = false} : () -> memref<4xf32, 1>
-  "kea.load"(%t, %x, %c0, %c0, %c0, %c0) {steps = array<i64: 1, 0, 0, 1>, axes = array<i64>,
-    pad = 0.0 : f64, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0>}
+  "kea.load"(%t, %x, %c0, %c0, %c0, %c0) {steps = array<i64: 1, 0, 0, 1>, pad = 0.0 : f64,
+    operandSegmentSizes = array<i32: 1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0>}
     : (memref<4x4xf32, 1>, memref<?x?xf32>, index, index, index, index) -> ()
   "kea.unary"(%t, %t) {fn = "exp"} : (memref<4x4xf32, 1>, memref<4x4xf32, 1>) -> ()
   "kea.dot"(%t, %t, %t) {precision = "ieee", accumulate = false}
@@ -31,7 +31,7 @@ BY_MLIR = {
     "unknown function": ('fn = "exp"', 'fn = "expp"'),
     "missing attribute": (', accumulate = false}', "}"),
     "attribute of another type": ("dim = 1 : i32", 'dim = "1"'),
-    "too few operands": ("steps = array<i64: 1, 0, 0, 1>, axes", "steps = 3, axes"),
+    "missing steps": ("steps = array<i64: 1, 0, 0, 1>, pad", "pad"),
     "segments": ("1, 1, 2, 2, 0", "1, 1, 2, 1, 0"),
     "operand types differ": (
         '"kea.unary"(%t, %t) {fn = "exp"} : (memref<4x4xf32, 1>, memref<4x4xf32, 1>)',

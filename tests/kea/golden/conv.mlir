@@ -87,10 +87,10 @@ func.func @kernel.k(%x: memref<?x?x?x?xf16>, %w: memref<?x?x?x?xf16>, %y: memref
           %i_20 = arith.addi %q, %i_19 : index
           %i_21 = arith.subi %i_1, %i_14 : index
           %i_22 = arith.subi %C, %c : index
-          "kea.load"(%v, %x, %c0, %c, %i_18, %i_20, %i_21, %i_22, %coord_1, %coord_3_1, %coord_4_1) {steps = array<i64: 0, 0, 0, 1, 0, 0, 0, 0>, axes = array<i64: 0, 2, 3>, operandSegmentSizes = array<i32: 1, 1, 4, 2, 3>, pad = 0.0 : f64} : (memref<16x4xf16, 1>, memref<?x?x?x?xf16>, index, index, index, index, index, index, memref<16x1xi64, 1>, memref<16x1xi64, 1>, memref<16x1xi64, 1>) -> ()
+          "kea.load"(%v, %x, %c0, %c, %i_18, %i_20, %i_21, %i_22, %coord_1, %coord_3_1, %coord_4_1) {steps = array<i64: 0, 0, 0, 1, 0, 0, 0, 0>, operandSegmentSizes = array<i32: 1, 1, 4, 2, 1, 0, 1, 1, 0, 0, 0, 0>, pad = 0.0 : f64} : (memref<16x4xf16, 1>, memref<?x?x?x?xf16>, index, index, index, index, index, index, memref<16x1xi64, 1>, memref<16x1xi64, 1>, memref<16x1xi64, 1>) -> ()
           %i_23 = arith.subi %O, %i_16 : index
           %i_24 = arith.subi %C, %c : index
-          "kea.load"(%u, %w, %i_16, %c, %p, %q, %i_23, %i_24) {steps = array<i64: 1, 0, 0, 1, 0, 0, 0, 0>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 4, 2, 0>, pad = 0.0 : f64} : (memref<8x4xf16, 1>, memref<?x?x?x?xf16>, index, index, index, index, index, index) -> ()
+          "kea.load"(%u, %w, %i_16, %c, %p, %q, %i_23, %i_24) {steps = array<i64: 1, 0, 0, 1, 0, 0, 0, 0>, operandSegmentSizes = array<i32: 1, 1, 4, 2, 0, 0, 0, 0, 0, 0, 0, 0>, pad = 0.0 : f64} : (memref<8x4xf16, 1>, memref<?x?x?x?xf16>, index, index, index, index, index, index) -> ()
           "kea.permute"(%t, %u) {order = array<i64: 1, 0>} : (memref<4x8xf16, 1>, memref<8x4xf16, 1>) -> ()
           "kea.dot"(%z, %v, %t) {precision = "ieee", accumulate = true} : (memref<16x8xf32, 1>, memref<16x4xf16, 1>, memref<4x8xf16, 1>) -> ()
         }
@@ -98,7 +98,7 @@ func.func @kernel.k(%x: memref<?x?x?x?xf16>, %w: memref<?x?x?x?xf16>, %y: memref
     }
     %i_25 = arith.subi %i_1, %i_14 : index
     %i_26 = arith.subi %O, %i_16 : index
-    "kea.store"(%z, %y, %c0, %i_16, %c0, %c0, %i_25, %i_26, %coord_5, %coord_3_2, %coord_4_2) {steps = array<i64: 0, 0, 0, 1, 0, 0, 0, 0>, axes = array<i64: 0, 2, 3>, operandSegmentSizes = array<i32: 1, 1, 4, 2, 3>} : (memref<16x8xf32, 1>, memref<?x?x?x?xf32>, index, index, index, index, index, index, memref<16x1xi64, 1>, memref<16x1xi64, 1>, memref<16x1xi64, 1>) -> ()
+    "kea.store"(%z, %y, %c0, %i_16, %c0, %c0, %i_25, %i_26, %coord_5, %coord_3_2, %coord_4_2) {steps = array<i64: 0, 0, 0, 1, 0, 0, 0, 0>, operandSegmentSizes = array<i32: 1, 1, 4, 2, 1, 0, 1, 1, 0, 0, 0, 0>} : (memref<16x8xf32, 1>, memref<?x?x?x?xf32>, index, index, index, index, index, index, memref<16x1xi64, 1>, memref<16x1xi64, 1>, memref<16x1xi64, 1>) -> ()
   }
   "kea.end"() : () -> ()
   return

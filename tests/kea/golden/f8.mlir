@@ -13,10 +13,10 @@ func.func @kernel.k(%x: memref<?x?xf8E4M3FN>, %y: memref<?x?xf8E4M3FN>, %z: memr
   "kea.buffer"() {id = 1 : i32, offset = 1024 : i64, bytes = 256 : i64, copies = 3 : i32} : () -> ()
   "kea.buffer"() {id = 2 : i32, offset = 1792 : i64, bytes = 256 : i64, copies = 3 : i32} : () -> ()
   "kea.buffer"() {id = 3 : i32, offset = 2560 : i64, bytes = 256 : i64, copies = 1 : i32} : () -> ()
-  %0 = "kea.tile"() {buffer = 0 : i32, control = false} : () -> memref<16x16xf32, 1>
+  %v0 = "kea.tile"() {buffer = 0 : i32, control = false} : () -> memref<16x16xf32, 1>
   %p = "kea.tile"() {buffer = 1 : i32, control = false} : () -> memref<16x16xf8E4M3FN, 1>
   %q = "kea.tile"() {buffer = 2 : i32, control = false} : () -> memref<16x16xf8E4M3FN, 1>
-  %2 = "kea.tile"() {buffer = 3 : i32, control = false} : () -> memref<16x16xf8E5M2, 1>
+  %v2 = "kea.tile"() {buffer = 3 : i32, control = false} : () -> memref<16x16xf8E5M2, 1>
   %c0 = arith.constant 0 : index
   %c15 = arith.constant 15 : index
   %c16 = arith.constant 16 : index
@@ -38,24 +38,24 @@ func.func @kernel.k(%x: memref<?x?xf8E4M3FN>, %y: memref<?x?xf8E4M3FN>, %z: memr
     %i_12 = arith.addi %c0, %i_11 : index
     %i_13 = arith.muli %i_9, %c16 : index
     %i_14 = arith.addi %c0, %i_13 : index
-    "kea.fill"(%0) {value = 0.0 : f64} : (memref<16x16xf32, 1>) -> ()
+    "kea.fill"(%v0) {value = 0.0 : f64} : (memref<16x16xf32, 1>) -> ()
     scf.for %k = %c0 to %K step %c16 {
       "kea.loop_step"() : () -> ()
       %i_15 = arith.subi %M, %i_12 : index
       %i_16 = arith.subi %K, %k : index
-      "kea.load"(%p, %x, %i_12, %k, %i_15, %i_16) {steps = array<i64: 1, 0, 0, 1>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0>, pad = 0.0 : f64} : (memref<16x16xf8E4M3FN, 1>, memref<?x?xf8E4M3FN>, index, index, index, index) -> ()
+      "kea.load"(%p, %x, %i_12, %k, %i_15, %i_16) {steps = array<i64: 1, 0, 0, 1>, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0>, pad = 0.0 : f64} : (memref<16x16xf8E4M3FN, 1>, memref<?x?xf8E4M3FN>, index, index, index, index) -> ()
       %i_17 = arith.subi %K, %k : index
       %i_18 = arith.subi %N, %i_14 : index
-      "kea.load"(%q, %y, %k, %i_14, %i_17, %i_18) {steps = array<i64: 1, 0, 0, 1>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0>, pad = 0.0 : f64} : (memref<16x16xf8E4M3FN, 1>, memref<?x?xf8E4M3FN>, index, index, index, index) -> ()
-      "kea.dot"(%0, %p, %q) {precision = "ieee", accumulate = true} : (memref<16x16xf32, 1>, memref<16x16xf8E4M3FN, 1>, memref<16x16xf8E4M3FN, 1>) -> ()
+      "kea.load"(%q, %y, %k, %i_14, %i_17, %i_18) {steps = array<i64: 1, 0, 0, 1>, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0>, pad = 0.0 : f64} : (memref<16x16xf8E4M3FN, 1>, memref<?x?xf8E4M3FN>, index, index, index, index) -> ()
+      "kea.dot"(%v0, %p, %q) {precision = "ieee", accumulate = true} : (memref<16x16xf32, 1>, memref<16x16xf8E4M3FN, 1>, memref<16x16xf8E4M3FN, 1>) -> ()
     }
     %i_19 = arith.subi %M, %i_12 : index
     %i_20 = arith.subi %N, %i_14 : index
-    "kea.store"(%0, %z, %i_12, %i_14, %i_19, %i_20) {steps = array<i64: 1, 0, 0, 1>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0>} : (memref<16x16xf32, 1>, memref<?x?xf32>, index, index, index, index) -> ()
-    "kea.cast"(%2, %0) : (memref<16x16xf8E5M2, 1>, memref<16x16xf32, 1>) -> ()
+    "kea.store"(%v0, %z, %i_12, %i_14, %i_19, %i_20) {steps = array<i64: 1, 0, 0, 1>, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0>} : (memref<16x16xf32, 1>, memref<?x?xf32>, index, index, index, index) -> ()
+    "kea.cast"(%v2, %v0) : (memref<16x16xf8E5M2, 1>, memref<16x16xf32, 1>) -> ()
     %i_21 = arith.subi %M, %i_12 : index
     %i_22 = arith.subi %N, %i_14 : index
-    "kea.store"(%2, %c, %i_12, %i_14, %i_21, %i_22) {steps = array<i64: 1, 0, 0, 1>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0>} : (memref<16x16xf8E5M2, 1>, memref<?x?xf8E5M2>, index, index, index, index) -> ()
+    "kea.store"(%v2, %c, %i_12, %i_14, %i_21, %i_22) {steps = array<i64: 1, 0, 0, 1>, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0>} : (memref<16x16xf8E5M2, 1>, memref<?x?xf8E5M2>, index, index, index, index) -> ()
   }
   "kea.end"() : () -> ()
   return

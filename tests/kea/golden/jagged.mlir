@@ -29,20 +29,20 @@ func.func @kernel.k(%x: memref<?xf32>, %o: memref<?xi32>, %y: memref<?xf32>, %B:
     "kea.instance"(%pid, %i_3) : (index, index) -> ()
     %i_4 = arith.muli %pid, %c1 : index
     %i_5 = arith.addi %c0, %i_4 : index
-    "kea.load"(%lo, %o, %i_5) {steps = array<i64>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>, pad = 0 : i64} : (memref<i32, 1>, memref<?xi32>, index) -> ()
+    "kea.load"(%lo, %o, %i_5) {steps = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0>, pad = 0 : i64} : (memref<i32, 1>, memref<?xi32>, index) -> ()
     %i_6 = arith.addi %i_5, %c1 : index
-    "kea.load"(%hi, %o, %i_6) {steps = array<i64>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>, pad = 0 : i64} : (memref<i32, 1>, memref<?xi32>, index) -> ()
+    "kea.load"(%hi, %o, %i_6) {steps = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0>, pad = 0 : i64} : (memref<i32, 1>, memref<?xi32>, index) -> ()
     "kea.fill"(%z) {value = 0.0 : f64} : (memref<f32, 1>) -> ()
     %lo_now = "kea.read"(%lo) : (memref<i32, 1>) -> index
     %hi_now = "kea.read"(%hi) : (memref<i32, 1>) -> index
     scf.for %t = %lo_now to %hi_now step %c8 {
       "kea.loop_step"() : () -> ()
       %i_7 = arith.subi %hi_now, %t : index
-      "kea.load"(%v, %x, %t, %i_7) {steps = array<i64: 1>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0>, pad = 0.0 : f64} : (memref<8xf32, 1>, memref<?xf32>, index, index) -> ()
+      "kea.load"(%v, %x, %t, %i_7) {steps = array<i64: 1>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0>, pad = 0.0 : f64} : (memref<8xf32, 1>, memref<?xf32>, index, index) -> ()
       "kea.reduce"(%r, %v) {fn = "sum", dim = 0 : i32} : (memref<f32, 1>, memref<8xf32, 1>) -> ()
       "kea.binary"(%z, %z, %r) {fn = "add"} : (memref<f32, 1>, memref<f32, 1>, memref<f32, 1>) -> ()
     }
-    "kea.store"(%z, %y, %i_5) {steps = array<i64>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0>} : (memref<f32, 1>, memref<?xf32>, index) -> ()
+    "kea.store"(%z, %y, %i_5) {steps = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0>} : (memref<f32, 1>, memref<?xf32>, index) -> ()
   }
   "kea.end"() : () -> ()
   return

@@ -23,9 +23,9 @@ func.func @kernel.a(%x: memref<?x?xf32>, %s: memref<?xf32>, %N: index, %M: index
   "kea.buffer"() {id = 0 : i32, offset = 0 : i64, bytes = 64 : i64, copies = 1 : i32} : () -> ()
   "kea.buffer"() {id = 1 : i32, offset = 64 : i64, bytes = 128 : i64, copies = 1 : i32} : () -> ()
   "kea.buffer"() {id = 2 : i32, offset = 192 : i64, bytes = 64 : i64, copies = 1 : i32} : () -> ()
-  %0 = "kea.tile"() {buffer = 0 : i32, control = false} : () -> memref<4xf32, 1>
+  %v0 = "kea.tile"() {buffer = 0 : i32, control = false} : () -> memref<4xf32, 1>
   %v = "kea.tile"() {buffer = 1 : i32, control = false} : () -> memref<4x8xf32, 1>
-  %1 = "kea.tile"() {buffer = 2 : i32, control = false} : () -> memref<4xf32, 1>
+  %v1 = "kea.tile"() {buffer = 2 : i32, control = false} : () -> memref<4xf32, 1>
   %c0 = arith.constant 0 : index
   %c3 = arith.constant 3 : index
   %c4 = arith.constant 4 : index
@@ -39,17 +39,17 @@ func.func @kernel.a(%x: memref<?x?xf32>, %s: memref<?xf32>, %N: index, %M: index
     "kea.instance"(%pid, %i_3) : (index, index) -> ()
     %i_4 = arith.muli %pid, %c4 : index
     %i_5 = arith.addi %c0, %i_4 : index
-    "kea.fill"(%0) {value = 0.0 : f64} : (memref<4xf32, 1>) -> ()
+    "kea.fill"(%v0) {value = 0.0 : f64} : (memref<4xf32, 1>) -> ()
     scf.for %m = %c0 to %M step %c8 {
       "kea.loop_step"() : () -> ()
       %i_6 = arith.subi %N, %i_5 : index
       %i_7 = arith.subi %M, %m : index
-      "kea.load"(%v, %x, %i_5, %m, %i_6, %i_7) {steps = array<i64: 1, 0, 0, 1>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0>, pad = 0.0 : f64} : (memref<4x8xf32, 1>, memref<?x?xf32>, index, index, index, index) -> ()
-      "kea.reduce"(%1, %v) {fn = "sum", dim = 1 : i32} : (memref<4xf32, 1>, memref<4x8xf32, 1>) -> ()
-      "kea.binary"(%0, %0, %1) {fn = "add"} : (memref<4xf32, 1>, memref<4xf32, 1>, memref<4xf32, 1>) -> ()
+      "kea.load"(%v, %x, %i_5, %m, %i_6, %i_7) {steps = array<i64: 1, 0, 0, 1>, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0>, pad = 0.0 : f64} : (memref<4x8xf32, 1>, memref<?x?xf32>, index, index, index, index) -> ()
+      "kea.reduce"(%v1, %v) {fn = "sum", dim = 1 : i32} : (memref<4xf32, 1>, memref<4x8xf32, 1>) -> ()
+      "kea.binary"(%v0, %v0, %v1) {fn = "add"} : (memref<4xf32, 1>, memref<4xf32, 1>, memref<4xf32, 1>) -> ()
     }
     %i_8 = arith.subi %N, %i_5 : index
-    "kea.store"(%0, %s, %i_5, %i_8) {steps = array<i64: 1>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0>} : (memref<4xf32, 1>, memref<?xf32>, index, index) -> ()
+    "kea.store"(%v0, %s, %i_5, %i_8) {steps = array<i64: 1>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0>} : (memref<4xf32, 1>, memref<?xf32>, index, index) -> ()
   }
   "kea.end"() : () -> ()
   return
@@ -66,7 +66,7 @@ func.func @kernel.b(%x: memref<?x?xf32>, %s: memref<?xf32>, %y: memref<?x?xf32>,
   %v = "kea.tile"() {buffer = 0 : i32, control = false} : () -> memref<4x8xf32, 1>
   %q = "kea.tile"() {buffer = 1 : i32, control = false} : () -> memref<4xf32, 1>
   %e = "kea.reshape"(%q) : (memref<4xf32, 1>) -> memref<4x1xf32, 1>
-  %0 = "kea.tile"() {buffer = 2 : i32, control = false} : () -> memref<4x8xf32, 1>
+  %v0 = "kea.tile"() {buffer = 2 : i32, control = false} : () -> memref<4x8xf32, 1>
   %c0 = arith.constant 0 : index
   %c3 = arith.constant 3 : index
   %c4 = arith.constant 4 : index
@@ -92,13 +92,13 @@ func.func @kernel.b(%x: memref<?x?xf32>, %s: memref<?xf32>, %y: memref<?x?xf32>,
     %i_14 = arith.addi %c0, %i_13 : index
     %i_15 = arith.subi %N, %i_12 : index
     %i_16 = arith.subi %M, %i_14 : index
-    "kea.load"(%v, %x, %i_12, %i_14, %i_15, %i_16) {steps = array<i64: 1, 0, 0, 1>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0>, pad = 0.0 : f64} : (memref<4x8xf32, 1>, memref<?x?xf32>, index, index, index, index) -> ()
+    "kea.load"(%v, %x, %i_12, %i_14, %i_15, %i_16) {steps = array<i64: 1, 0, 0, 1>, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0>, pad = 0.0 : f64} : (memref<4x8xf32, 1>, memref<?x?xf32>, index, index, index, index) -> ()
     %i_17 = arith.subi %N, %i_12 : index
-    "kea.load"(%q, %s, %i_12, %i_17) {steps = array<i64: 1>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0>, pad = 0.0 : f64} : (memref<4xf32, 1>, memref<?xf32>, index, index) -> ()
-    "kea.binary"(%0, %v, %e) {fn = "sub"} : (memref<4x8xf32, 1>, memref<4x8xf32, 1>, memref<4x1xf32, 1>) -> ()
+    "kea.load"(%q, %s, %i_12, %i_17) {steps = array<i64: 1>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0>, pad = 0.0 : f64} : (memref<4xf32, 1>, memref<?xf32>, index, index) -> ()
+    "kea.binary"(%v0, %v, %e) {fn = "sub"} : (memref<4x8xf32, 1>, memref<4x8xf32, 1>, memref<4x1xf32, 1>) -> ()
     %i_18 = arith.subi %N, %i_12 : index
     %i_19 = arith.subi %M, %i_14 : index
-    "kea.store"(%0, %y, %i_12, %i_14, %i_18, %i_19) {steps = array<i64: 1, 0, 0, 1>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0>} : (memref<4x8xf32, 1>, memref<?x?xf32>, index, index, index, index) -> ()
+    "kea.store"(%v0, %y, %i_12, %i_14, %i_18, %i_19) {steps = array<i64: 1, 0, 0, 1>, operandSegmentSizes = array<i32: 1, 1, 2, 2, 0, 0, 0, 0, 0, 0, 0, 0>} : (memref<4x8xf32, 1>, memref<?x?xf32>, index, index, index, index) -> ()
   }
   "kea.end"() : () -> ()
   return
@@ -115,8 +115,8 @@ func.func @kernel.step(%h: memref<?xf32>, %x: memref<?xf32>, %o: memref<?xf32>, 
   "kea.buffer"() {id = 3 : i32, offset = 192 : i64, bytes = 64 : i64, copies = 1 : i32} : () -> ()
   %a = "kea.tile"() {buffer = 0 : i32, control = false} : () -> memref<8xf32, 1>
   %b = "kea.tile"() {buffer = 1 : i32, control = false} : () -> memref<8xf32, 1>
-  %0 = "kea.tile"() {buffer = 2 : i32, control = false} : () -> memref<8xf32, 1>
-  %1 = "kea.tile"() {buffer = 3 : i32, control = false} : () -> memref<8xf32, 1>
+  %v0 = "kea.tile"() {buffer = 2 : i32, control = false} : () -> memref<8xf32, 1>
+  %v1 = "kea.tile"() {buffer = 3 : i32, control = false} : () -> memref<8xf32, 1>
   %c0 = arith.constant 0 : index
   %c7 = arith.constant 7 : index
   %c8 = arith.constant 8 : index
@@ -130,13 +130,13 @@ func.func @kernel.step(%h: memref<?xf32>, %x: memref<?xf32>, %o: memref<?xf32>, 
     %i_4 = arith.muli %pid, %c8 : index
     %i_5 = arith.addi %c0, %i_4 : index
     %i_6 = arith.subi %N, %i_5 : index
-    "kea.load"(%a, %h, %i_5, %i_6) {steps = array<i64: 1>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0>, pad = 0.0 : f64} : (memref<8xf32, 1>, memref<?xf32>, index, index) -> ()
+    "kea.load"(%a, %h, %i_5, %i_6) {steps = array<i64: 1>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0>, pad = 0.0 : f64} : (memref<8xf32, 1>, memref<?xf32>, index, index) -> ()
     %i_7 = arith.subi %N, %i_5 : index
-    "kea.load"(%b, %x, %i_5, %i_7) {steps = array<i64: 1>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0>, pad = 0.0 : f64} : (memref<8xf32, 1>, memref<?xf32>, index, index) -> ()
-    "kea.binary"(%0, %a, %b) {fn = "add"} : (memref<8xf32, 1>, memref<8xf32, 1>, memref<8xf32, 1>) -> ()
-    "kea.unary"(%1, %0) {fn = "tanh"} : (memref<8xf32, 1>, memref<8xf32, 1>) -> ()
+    "kea.load"(%b, %x, %i_5, %i_7) {steps = array<i64: 1>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0>, pad = 0.0 : f64} : (memref<8xf32, 1>, memref<?xf32>, index, index) -> ()
+    "kea.binary"(%v0, %a, %b) {fn = "add"} : (memref<8xf32, 1>, memref<8xf32, 1>, memref<8xf32, 1>) -> ()
+    "kea.unary"(%v1, %v0) {fn = "tanh"} : (memref<8xf32, 1>, memref<8xf32, 1>) -> ()
     %i_8 = arith.subi %N, %i_5 : index
-    "kea.store"(%1, %o, %i_5, %i_8) {steps = array<i64: 1>, axes = array<i64>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0>} : (memref<8xf32, 1>, memref<?xf32>, index, index) -> ()
+    "kea.store"(%v1, %o, %i_5, %i_8) {steps = array<i64: 1>, operandSegmentSizes = array<i32: 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0>} : (memref<8xf32, 1>, memref<?xf32>, index, index) -> ()
   }
   "kea.end"() : () -> ()
   return
