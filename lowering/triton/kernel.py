@@ -146,11 +146,13 @@ def _program_ids(
     if len(loops) == 1:
         ctx.out.line(f"{names[loops[0].name]} = {source}")
         return names
+    # With one place along a row or a column there is nothing to reorder.
+    grouped = s.group > 0 and loops[-2:] == list(s.vars[-2:])
     pid = flat or "pid"
     if not flat:
         ctx.out.line(f"pid = {source}")
     sizes = {}
-    for v in loops[1:] if not s.group else loops[-2:] + loops[1:-2]:
+    for v in [*loops[-2:], *loops[1:-2]] if grouped else loops[1:]:
         sizes[v.name] = counts[v.name]
         if not counts[v.name].isidentifier():
             sizes[v.name] = ctx.names.new(f"num_{v.name}")
@@ -162,7 +164,7 @@ def _program_ids(
         else:
             ctx.out.line(f"{names[v.name]} = {rest} % {sizes[v.name]}")
             rest = f"{rest} // {sizes[v.name]}" if i == 1 else f"({rest} // {sizes[v.name]})"
-    if s.group:
+    if grouped:
         _swizzle(ctx, s, loops, names, sizes)
     return names
 

@@ -31,7 +31,7 @@ def lower(module: Module, program: Program, dims: Mapping[str, int], options: Tr
     carriers = Carriers(options)
     launcher = Launcher(program, kernels.by_call, carriers, bounds, options.units)
     op = module.ops.get(program.name)
-    reference, inputs = _reference(op, op.sizes(dims), carriers) if op else ("", [])
+    reference, inputs = reference_of(op, op.sizes(dims), carriers) if op else ("", [])
     helpers = dict.fromkeys(h for k in kernels.distinct for h in k.helpers)
     target = "Triton's interpreter" if options.interpret else options.traits.arch
     return _render(
@@ -144,7 +144,7 @@ def _tensors(params: tuple[Param, ...], sizes: Mapping[str, int]) -> str:
     return "{\n" + "".join(f"    {x},\n" for x in items) + "}"
 
 
-def _reference(op: OpDef, sizes: Mapping[str, int], carriers: Carriers) -> tuple[str, list[str]]:
+def reference_of(op: OpDef, sizes: Mapping[str, int], carriers: Carriers) -> tuple[str, list[str]]:
     """The text of ``reference()``, and of inputs to try it on."""
     from lowering.triton.random_inputs import random_inputs
     from lowering.triton.reference import Reference

@@ -113,20 +113,26 @@ def tuple_text(parts: Sequence[str]) -> str:
 
 
 def assignment(name: str, text: str, width: int = WIDTH) -> str:
-    """``name = text``, with a line for each term of the sum where that is longer than ``width``."""
+    """``name = text``; where that is longer than ``width``, with a line for each term of the sum,
+    or for each argument of the call."""
     short = f"{name} = {text}"
-    terms = _terms(text)
-    if len(short) <= width or len(terms) == 1:
+    if len(short) <= width:
         return short
-    return f"{name} = (\n" + "".join(f"    {t}\n" for t in terms) + ")"
+    terms = _cut(text, (" + ", " - "))
+    if len(terms) > 1:
+        return f"{name} = (\n" + "".join(f"    {t}\n" for t in terms) + ")"
+    fn, _, rest = text.partition("(")
+    if fn.replace(".", "").isidentifier() and _closes_at_end(text[len(fn) :]):
+        return f"{name} = {call(fn, [a.removeprefix(', ') for a in _cut(rest[:-1], (', ',))], 0)}"
+    return short
 
 
-def _terms(text: str) -> list[str]:
-    """The text cut before every ``+`` and ``-`` that stands outside brackets."""
+def _cut(text: str, marks: tuple[str, ...]) -> list[str]:
+    """The text cut before every mark that stands outside brackets."""
     out, depth, start = [], 0, 0
     for i, c in enumerate(text):
         depth += (c in "([{") - (c in ")]}")
-        if depth == 0 and text[i : i + 3] in (" + ", " - "):
+        if depth == 0 and text.startswith(marks, i):
             out.append(text[start:i])
-            start = i + 1
+            start = i + (text[i + 1] != " " and text[i] == " ")
     return [*out, text[start:]]

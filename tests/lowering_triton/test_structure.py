@@ -1,0 +1,176 @@
+"""Control flow, gathers, scatters, shapes and programs, beside KE-IR's interpreter."""
+
+from __future__ import annotations
+
+import pytest
+
+from ke_ir.ir import Module
+from ke_ir.parser import parse
+from ke_ir.verify import check
+from tests.lowering_triton.conftest import assert_same, function, kernel, lowered, run_both
+
+STRUCTURES = {
+    "scatter": kernel(
+        "(%x: f32[N], %idx: i32[N]) -> (%y: f32[M], %z: f32[M])", "N in 1..100 = 37, M = 5",
+        "parallel %i = 0 to N tile 16 persistent {\n%v = load %x[%i] : f32[16]\n"
+        "%ix = load %idx[%i else -1] : i32[16]\naccumulate add %v, %y[%ix]\n"
+        "accumulate max %v, %z[%ix]\n}",
+    ),
+    "gather": kernel(
+        "(%x: f32[M, D], %idx: i64[N]) -> (%y: f32[N, D])", "N in 1..100 = 37, M = 4, D = 30",
+        "parallel %i = 0 to N tile 16 {\n%ix = load %idx[%i else -1] : i64[16]\n"
+        "for %d = 0 to D tile 12 {\n%t = load %x[%ix, %d else 9.0] : f32[16, 12]\n"
+        "store %t, %y[%i, %d]\n}}",
+    ),
+    "shapes": kernel(
+        "(%x: bf16[A, B, 3]) -> (%y: bf16[B, 3, A])", "A in 1..99 = 10, B in 1..99 = 21",
+        "parallel %i = 0 to A tile 4, %j = 0 to B tile 8, %k = 0 to 3 order grouped(2) {\n"
+        "%v = load %x[%i, %j, %k] : bf16[4, 8]\n%r = reshape %v : bf16[2, 2, 8]\n"
+        "%p = permute %r [2, 0, 1]\n%q = reshape %p : bf16[8, 4]\nstore %q, %y[%j, %k, %i]\n}",
+    ),
+    "scalars": kernel(
+        "(%x: f32[A, B], %len: i32[A]) -> (%y: f32[A], %n: i32[A])", "A = 6, B = 9",
+        "parallel %i = 0 to A {\n%m = load %len[%i] : i32\n%s0 = full 0.0 : f32\n"
+        "%c0 = full 1 : i32\n%s, %c = for %j = 0 to min(%m, B) carry (%a = %s0, %b = %c0) {\n"
+        "%v = load %x[%i, %j] : f32\n%t = add %a, %v\n%u = add %b, 1\n%late = cmp gt %u, 3\n"
+        "%w = select %late, %t, %a\nyield %w, %u\n}\nstore %s, %y[%i]\nstore %c, %n[%i]\n}",
+    ),
+    "carries": kernel(  # values that move between carried variables, and loops that share one
+        "(%x: f32[3]) -> (%y: f32[8], %z: f32[8])", "",
+        "parallel %i = 0 to 1 {\n%a0 = full 0.0 : f32[8]\n%b0 = full 1.0 : f32[8]\n"
+        "%ra, %rb = for %t = 0 to 5 carry (%a = %a0, %b = %b0) {\n"
+        "%n = add %a, %b\nyield %b, %n\n}\n"
+        "%rc = for %u = 0 to 3 carry (%c = %ra) {\n%rd = for %v = 0 to 2 carry (%d = %c) {\n"
+        "%e = add %d, %rb\nyield %e\n}\n%f = mul %rd, 0.5\nyield %f\n}\n"
+        "for %k = 0 to 8 tile 8 {\nstore %rc, %y[%k]\n%io = iota %k : i64[8]\n"
+        "%mod = mod %io, 3\n%ix = cast %mod : i32\n%g = load %x[%ix] : f32[8]\nstore %g, %z[%k]\n"
+        "}}",
+    ),
+    "shifted": kernel(
+        "(%x: f32[B, D]) -> (%y: f32[B, D])", "B = 5, D = 40",
+        "parallel %b = 1 to B + 1 tile 4 {\nfor %d = 4 to D + 4 tile 16 {\n"
+        "%v = load %x[%b - 1, %d - 4 else 2] : f32[4, 16]\nstore %v, %y[%b - 1, %d - 4]\n}}",
+    ),
+    "conv2d": kernel(
+        "(%x: f32[N, C, H, W], %w: f32[O, C, 3, 3]) -> (%y: f32[N, O, H, W])",
+        "N in 1..10 = 2, C = 20, H = 5, W = 7, O = 10",
+        "parallel %m = 0 to N * H * W tile 16, %o = 0 to O tile 16 {\n"
+        "%z = full 0.0 : f32[16, 16]\n%r = for %p = 0 to 3 carry (%acc = %z) {\n"
+        "%s = for %q = 0 to 3 carry (%acc_1 = %acc) {\n"
+        "%u = for %c = 0 to C tile 16 stages 2 carry (%acc_2 = %acc_1) {\n"
+        "%a = load %x[%m // (H * W), %c, (%m // W) % H + %p - 1, %m % W + %q - 1] : f32[16, 16]\n"
+        "%b = load %w[%o, %c, %p, %q] : f32[16, 16]\n%bt = permute %b [1, 0]\n"
+        "%d = dot %a, %bt, %acc_2\nyield %d\n}\nyield %u\n}\nyield %s\n}\n"
+        "store %r, %y[%m // (H * W), %o, (%m // W) % H, %m % W]\n}",
+    ),
+}  # fmt: skip
+
+RNN = """
+kernel @scale(%w: f32[D, D]) -> (%v: f32[D, D])
+dims D = 32
+{
+  parallel %i = 0 to D, %d = 0 to D tile 32 {
+    %a = load %w[%i, %d] : f32[32]
+    %b = mul %a, 0.25
+    store %b, %v[%i, %d]
+  }
+}
+kernel @start() -> (%h: f32[B, D])
+dims B in 1..64 = 4, D = 32
+{
+  parallel %b = 0 to B, %d = 0 to D tile 32 {
+    store 0.0, %h[%b, %d]
+  }
+}
+kernel @step(%x: f32[B, D], %h: f32[B, D], %w: f32[D, D]) -> (%y: f32[B, D])
+dims B in 1..64 = 4, D = 32
+{
+  parallel %b = 0 to B tile 16, %d = 0 to D tile 32 {
+    %z = full 0.0 : f32[16, 32]
+    %r = for %k = 0 to D tile 16 stages 2 carry (%acc = %z) {
+      %a = load %h[%b, %k] : f32[16, 16]
+      %c = load %w[%k, %d] : f32[16, 32]
+      %t = dot %a, %c, %acc
+      yield %t
+    }
+    %xx = load %x[%b, %d] : f32[16, 32]
+    %s = add %r, %xx
+    %q = tanh %s
+    store %q, %y[%b, %d]
+  }
+}
+kernel @copy(%h: f32[B, D]) -> (%y: f32[B, D])
+dims B in 1..64 = 4, D = 32
+{
+  parallel %b = 0 to B, %d = 0 to D tile 32 {
+    %a = load %h[%b, %d] : f32[32]
+    store %a, %y[%b, %d]
+  }
+}
+program @rnn(%x: f32[T, B, D], %w: f32[D, D]) -> (%y: f32[B, D])
+dims T in 1..10 = 3, B in 1..64 = 4, D = 32
+{
+  temp %ws : f32[D, D]
+  once {
+    call @scale(%w) -> (%ws)
+  }
+  temp %h : f32[T + 1, B, D]
+  call @start() -> (%h[0])
+  repeat %t = 0 to T {
+    call @step(%x[%t], %h[%t], %ws) -> (%h[%t + 1])
+  }
+  call @copy(%h[T]) -> (%y)
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def rnn() -> Module:
+    return check(parse(RNN))
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_structure(name: str) -> None:
+    assert_same(*run_both(STRUCTURES[name]), ulps=2, terms=16)
+
+
+@pytest.mark.parametrize("dims", [{}, {"T": 1, "B": 1}, {"T": 5, "B": 17}])
+def test_program(rnn: Module, dims: dict[str, int]) -> None:
+    assert_same(*run_both(rnn, dims, name="rnn"), ulps=4, terms=4)
+
+
+def test_a_once_section_is_a_function_of_its_own(rnn: Module) -> None:
+    text = lowered(rnn)
+    assert "def prepare(x, w):" in text
+    assert "def rnn(x, w, *, out=None, prepared=None):" in text
+    assert "(ws,) = prepare(x, w) if prepared is None else prepared" in text
+    assert "step_kernel[grid](x[t], h[t], ws, h[t + 1], B," in text
+
+
+def test_persistent_programs_share_the_grid() -> None:
+    text = lowered(STRUCTURES["scatter"], units=132)
+    assert (
+        "for tile_id in range(tl.program_id(0), tl.cdiv(N, BLOCK_I), tl.num_programs(0)):" in text
+    )
+    assert 'min(132, triton.cdiv(N, meta["BLOCK_I"]))' in text
+    assert "y.fill_(0.0)" in text
+    assert 'z.fill_(float("-inf"))' in text
+
+
+def test_a_loop_of_one_iteration_is_no_loop() -> None:
+    module = kernel(
+        "(%x: f32[N, 64]) -> (%y: f32[N])", "N = 8",
+        "parallel %i = 0 to N tile 4 {\n%z = full 0.0 : f32[4]\n"
+        "%s = for %d = 0 to 64 tile 64 carry (%acc = %z) {\n%v = load %x[%i, %d] : f32[4, 64]\n"
+        "%r = reduce sum %v dim 1\n%t = add %acc, %r\nyield %t\n}\nstore %s, %y[%i]\n}",
+    )  # fmt: skip
+    text = function(lowered(module))
+    assert "for " not in text.replace("# for", "")
+    assert_same(*run_both(module), ulps=2, terms=64)
+
+
+def test_only_inner_loops_are_pipelined() -> None:
+    text = function(lowered(STRUCTURES["conv2d"]))
+    assert "for p in range(3):" in text
+    assert "for c_start in range(0, C, BLOCK_C):" in text
+    assert '"num_stages": 2' in lowered(STRUCTURES["conv2d"])
