@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,9 +61,16 @@ def _timed(
                 f"|error| up to {numbers.max_abs_error:.3g}, {numbers.not_finite} not finite, "
                 "against the generated file's reference in float64",
             )
-    notes = [f"{name}: {reason}" for name, reason in found.failures.items()]
+    notes = [_at_full_size(found.numbers)] if found.numbers else []
+    notes += [f"{name}: {reason}" for name, reason in found.failures.items()]
     baselines = tuple(Baseline(name, timing) for name, timing in found.baselines.items())
     return found.timing, baselines, notes
+
+
+def _at_full_size(numbers: Mapping[str, Any]) -> str:
+    """What the run that was timed gave at full size, against float64 on the same device."""
+    errors = ", ".join(f"{name} {n.relative_error:.2g}" for name, n in numbers.items())
+    return f"relative error at full size against the reference in float64: {errors}"
 
 
 def _roofline(cost: OpCost, spec: HardwareSpec, subject: Subject, seconds: float) -> Roofline:

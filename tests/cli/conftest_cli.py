@@ -44,7 +44,9 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
     return go
 
 
-def process(*arguments: object, cwd: Path | None = None, **environment: str) -> Done:
+def process(
+    *arguments: object, cwd: Path | None = None, timeout: float = 120, **environment: str
+) -> Done:
     """The installed command, as a process."""
     done = subprocess.run(
         [str(COMMAND), *map(str, arguments)],
@@ -53,7 +55,7 @@ def process(*arguments: object, cwd: Path | None = None, **environment: str) -> 
         check=False,
         cwd=cwd,
         env={**os.environ, **environment},
-        timeout=120,
+        timeout=timeout,
     )
     assert "Traceback" not in done.stderr + done.stdout
     return Done(done.returncode, done.stdout, done.stderr)
