@@ -159,7 +159,7 @@ def test_stages_are_announced(evaluator: Evaluator) -> None:
 
 
 def test_a_size_hidden_in_a_number_is_found_by_falling_back_to_it(evaluator: Evaluator) -> None:
-    text = ROW_SUM.replace("= 64, D = 96", "= 4096, D = 65536").replace(
+    text = ROW_SUM.replace("= 64, D = 96", "= 2048, D = 65536").replace(
         "sum[d](x[b, d])", "2 * sum[d](x[b, d]) / D"
     )
     text = text.replace("store %s,", f"%k = mul %s, {2 / 65536!r}\n    store %k,")
@@ -167,4 +167,4 @@ def test_a_size_hidden_in_a_number_is_found_by_falling_back_to_it(evaluator: Eva
     meaning = next(s for s in v.stages if s.stage == "meaning")
     assert v.correct and meaning.detail["static_full"] and "D=65536" in meaning.reason
     assert v.numbers is not None and v.numbers.sizes[0]["D"] == 65536
-    assert v.numbers.reduced and v.numbers.sizes[0]["B"] < 4096
+    assert v.numbers.reduced and v.numbers.sizes[0]["B"] < 2048
