@@ -49,12 +49,17 @@ def plan(kernel: str, body: Block, capacity: int) -> Plan:
     apart = _plan(ranges, None)
     if apart.total <= capacity:
         return apart
-    shared = _plan(ranges, _overwritten(body))
+    shared = shared_plan(body)
     if shared.total > capacity:
         tiles = sorted(ranges, key=lambda t: -t.bytes * t.copies)[:3]
         largest = ", ".join(f"%{t.name} {t.type}" + f" x{t.copies}" * (t.copies > 1) for t in tiles)
         raise DoesNotFit(kernel, shared.total, capacity, largest)
     return shared
+
+
+def shared_plan(body: Block) -> Plan:
+    """Tiles that are never needed at the same time share buffers."""
+    return _plan(live_ranges(body), _overwritten(body))
 
 
 def _overwritten(body: Block) -> dict[Tile, set[Tile]]:

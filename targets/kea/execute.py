@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Executable:
     jit_seconds: float
 
 
+_one_at_a_time = threading.Lock()
+"""The library holds one simulation a process."""
 _KEPT = 8
 _built: dict[str, Executable] = {}
 
@@ -84,6 +87,14 @@ def simulate(
     With ``functional`` every tensor must be there; without it only those in
     ``read_by_scalar``. Raises SimulatorFault.
     """
+    with _one_at_a_time:
+        return _simulate(exe, config, dims, arrays, functional, warm)
+
+
+def _simulate(
+    exe: Executable, config: Mapping[str, float], dims: Mapping[str, int],
+    arrays: Mapping[str, Array], functional: bool, warm: bool,
+) -> Simulated:  # fmt: skip
     started = time.perf_counter()
     simulator.reset(config, functional, warm)
     descriptors = []
