@@ -82,11 +82,19 @@ class Evaluator:
         names = candidate.programs or tuple(module.programs)
         jobs = [_Job(self, candidate, name, stages, notice) for name in names]
         with ThreadPoolExecutor(self.pool.size) as threads:
-            heads = list(threads.map(_Job.common, jobs))
-            if not targets:
-                return tuple(heads)
-            pairs = [(job, head, t) for job, head in zip(jobs, heads, strict=True) for t in targets]
-            return tuple(threads.map(lambda pair: pair[0].on_target(*pair[1:]), pairs))
+            try:
+                heads = list(threads.map(_Job.common, jobs))
+                if not targets:
+                    return tuple(heads)
+                pairs = [
+                    (job, head, t) for job, head in zip(jobs, heads, strict=True) for t in targets
+                ]
+                return tuple(threads.map(lambda pair: pair[0].on_target(*pair[1:]), pairs))
+            except BaseException:
+                # Interrupted: end the workers, or leaving this block would wait for them.
+                threads.shutdown(wait=False, cancel_futures=True)
+                self.pool.close()
+                raise
 
 
 def _read(candidate: Candidate) -> tuple[tuple[StageResult, ...], Module | None]:

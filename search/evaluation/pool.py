@@ -157,6 +157,7 @@ class Pool:
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._busy: set[_Worker] = set()
+        self._closed = False
         atexit.register(self.close)
 
     def run(
@@ -186,6 +187,8 @@ class Pool:
 
     def _take(self) -> _Worker:
         with self._lock:
+            if self._closed:
+                raise WorkerFailed("crash", "the pool is closed")
             while self._idle:
                 worker = self._idle.pop()
                 if worker.process.poll() is None:
@@ -208,6 +211,7 @@ class Pool:
     def close(self) -> None:
         """End all workers; those that are serving, too (their requests fail)."""
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, []
             busy, self._busy = self._busy, set()
         for worker in idle:

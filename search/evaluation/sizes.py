@@ -88,27 +88,14 @@ def loop_extents(module: Module, program: Program) -> list[_Extent]:
     found = []
     for call in program.calls:
         kernel = module.kernels[call.kernel]
-        names = _call_dims(kernel, call, program)
+        sizes = call_dims(program, call, kernel)
         for s in statements(kernel.body):
             loops = (s.var,) if isinstance(s, For) else s.vars if isinstance(s, Parallel) else ()
             for v in loops:
-                length = _over(_over(Bin("-", v.hi, v.lo), names), derived)
+                length = _over(replace_dims(Bin("-", v.hi, v.lo), sizes), derived)
                 dims = tuple(sorted({n.name for n in walk(length) if isinstance(n, Dim)}))
                 if v.tile is not None and dims:
                     found.append(_Extent(length, v.tile, dims))
-    return found
-
-
-def _call_dims(kernel: Kernel, call: KernelCall, program: Program) -> dict[str, Expr]:
-    """A kernel's dims as expressions over the program's, where the shape of an argument says."""
-    types = {**program.tensors, **program.temps}
-    found: dict[str, Expr] = {d.name: d.size for d in kernel.dims if d.is_derived}
-    pairs = zip((*kernel.inputs, *kernel.outputs), (*call.args, *call.outs), strict=True)
-    for param, view in pairs:
-        shape = types[view.tensor].shape[len(view.indices) :]
-        for mine, theirs in zip(param.type.shape, shape, strict=True):
-            if isinstance(mine, Dim):
-                found.setdefault(mine.name, theirs)
     return found
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from conftest_cli import COMMAND, EXAMPLES, Run, process
+
+from search.evaluation.processes import tree
 
 GOOD = EXAMPLES / "add_relu.ir"
 SMALL = """
@@ -158,3 +162,22 @@ def test_targets_says_what_is_here_and_why_not(run: Run) -> None:
     assert rows["fake.missing"]["presence"] == "missing"
     assert rows["broken"]["presence"] == "missing" and "no_such_module" in rows["broken"]["reason"]
     assert all(r["reason"] for r in rows.values())
+
+
+def test_an_interrupt_ends_the_workers_at_once(third_party: Path, small: Path) -> None:
+    running = subprocess.Popen(
+        [str(COMMAND), "eval", str(small), "--targets", "fake.hang,fake.good"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    workers: list[int] = []
+    while not workers:
+        time.sleep(0.05)
+        workers = tree(running.pid)[1:]
+    time.sleep(2)  # until one of them hangs
+    workers = tree(running.pid)[1:]
+    begin = time.perf_counter()
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=30)
+    assert (running.returncode, errors) == (130, "interrupted\n")
+    assert time.perf_counter() - begin < 5
+    assert workers and not any(Path(f"/proc/{pid}").exists() for pid in workers)
