@@ -10,6 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from ke_ir.ops.arith import BINARY, COMPARE, UNARY
+from ke_ir.ops.memory import ACCUMULATIONS
+from ke_ir.ops.shape import PRECISIONS, SCANS, TILE_REDUCTIONS
+
 LOCAL_SPACE = 1
 """The memory space of tiles; tensors are in the default one."""
 
@@ -25,19 +29,6 @@ _CONSTRAINTS = {
     "flag": 'irdl.base "#builtin.integer"',
     "number": "irdl.any",
 }
-UNARY = (
-    "exp", "exp2", "log", "log2", "sqrt", "rsqrt", "sin", "cos", "tan", "tanh", "sigmoid", "erf",
-    "floor", "ceil", "round", "trunc", "abs", "neg", "not",
-)  # fmt: skip
-BINARY = (
-    "add", "sub", "mul", "min", "max", "div", "floordiv", "mod", "pow", "and", "or", "xor", "shl",
-    "shr",
-)  # fmt: skip
-COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
-REDUCE = ("sum", "prod", "max", "min", "argmax", "argmin", "any", "all")
-SCAN = ("sum", "prod", "max", "min")
-PRECISION = ("ieee", "tf32", "tf32x3", "bf16x3", "bf16x6")
-ACCUMULATE = ("add", "min", "max")
 MAPPING = ("dynamic", "round_robin", "blocked")
 
 
@@ -75,7 +66,7 @@ OPS: Mapping[str, OpSpec] = {
     ),
     "initialise": OpSpec(
         "Sets a tensor to the identity of an accumulation.",
-        {"tensor": "tensor"}, {"fn": ACCUMULATE},
+        {"tensor": "tensor"}, {"fn": ACCUMULATIONS},
     ),
     "buffer": OpSpec(
         "Reserves local memory: `copies` of `bytes` at `offset`, used in turn by loads.",
@@ -95,7 +86,7 @@ OPS: Mapping[str, OpSpec] = {
         _ACCESS, {**_STEPS, "pad": "number"},
     ),
     "store": OpSpec("DMA out of a tile; nothing outside is written.", _ACCESS, _STEPS),
-    "accumulate": OpSpec("Atomic update by DMA.", _ACCESS, {**_STEPS, "fn": ACCUMULATE}),
+    "accumulate": OpSpec("Atomic update by DMA.", _ACCESS, {**_STEPS, "fn": ACCUMULATIONS}),
     "read": OpSpec(
         "A one-element integer tile as an index of the scalar core, which waits for it.",
         {"tile": "tile"}, {}, "index",
@@ -122,11 +113,11 @@ OPS: Mapping[str, OpSpec] = {
     ),
     "reduce": OpSpec(
         "Combines along a dimension, which goes away.", {"dst": "tile", "x": "tile"},
-        {"fn": REDUCE, "dim": "int"},
+        {"fn": TILE_REDUCTIONS, "dim": "int"},
     ),
     "scan": OpSpec(
         "Inclusive prefixes along a dimension.", {"dst": "=t", "x": "=t"},
-        {"fn": SCAN, "dim": "int", "reverse": "flag"},
+        {"fn": SCANS, "dim": "int", "reverse": "flag"},
     ),
     "permute": OpSpec(
         "dst's dimension i is x's dimension order[i].", {"dst": "tile", "x": "tile"},
@@ -136,7 +127,7 @@ OPS: Mapping[str, OpSpec] = {
     "dot": OpSpec(
         "dst (+)= a x b over the last dimension of a and the last but one of b.",
         {"dst": "tile", "a": "tile", "b": "tile"},
-        {"precision": PRECISION, "accumulate": "flag"},
+        {"precision": PRECISIONS, "accumulate": "flag"},
     ),
 }  # fmt: skip
 

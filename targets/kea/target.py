@@ -134,6 +134,8 @@ class KeaTarget:
         Only tensors that decide addresses or loop bounds are read: they come from ``inputs``, and
         are made up where that has none (the detail ``made_up`` then names them).
         """
+        import numpy as np
+
         from targets.kea.made_up import control_inputs
 
         lowered = self._lower(module, program, knobs, dims)
@@ -144,8 +146,6 @@ class KeaTarget:
         arrays = {**given, **made}
         for p in lowered.tensors:
             if p.name in lowered.read_by_scalar and p.name not in arrays:
-                import numpy as np
-
                 arrays[p.name] = np.zeros(p.type.sizes(dict(dims)), p.type.dtype.numpy())
         run = self._simulate(exe, dims, arrays, functional=False)
         return self._timing(exe, run, sorted(made))

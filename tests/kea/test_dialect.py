@@ -80,3 +80,19 @@ def test_shape_rules_reject(name: str) -> None:
     module = adapter.parse(changed(*BY_SHAPE[name]), adapter.context())
     with pytest.raises(checks.ShapeError, match=r"kea\."):
         checks.check(module)
+
+
+def test_the_runtime_knows_every_name_of_the_language() -> None:
+    from ke_ir.types import DTYPES
+    from lowering.mlir import dialect
+    from targets.kea.simulator import code
+
+    tables = {
+        "unary": dialect.UNARY, "binary": dialect.BINARY, "cmp": dialect.COMPARE,
+        "reduce": dialect.TILE_REDUCTIONS, "precision": dialect.PRECISIONS,
+        "accumulate": dialect.ACCUMULATIONS, "mapping": dialect.MAPPING, "dtype": tuple(DTYPES),
+    }  # fmt: skip
+    for table, names in tables.items():
+        assert len({code(table, n) for n in names}) == len(names)
+    with pytest.raises(KeyError):
+        code("unary", "frobnicate")
