@@ -104,7 +104,12 @@ class _Builder(Values):
         result = self.finish(base, out.type.dtype)
         self.store(Store(result.name, "y", at), result)
         body = (replace(parallel, body=tuple(self.body)),)
-        whole = replace(kernel, inputs=tuple(self.ins), outputs=tuple(self.outs), body=body)
+        # A run-time size must be that of some tensor, for a launcher to know it.
+        told = {e for p in (*self.ins, *self.outs) for e in p.type.shape}
+        dims = tuple(d if Dim(d.name) in told else DimDecl(d.name, d.size) for d in self.dims)
+        whole = replace(
+            kernel, dims=dims, inputs=tuple(self.ins), outputs=tuple(self.outs), body=body
+        )
         seed = self.draw(st.integers(0, 2**16))
         return ExecutableKernel(whole, self.domains, self.errors, seed)
 
@@ -237,17 +242,14 @@ class _Builder(Values):
 
     def full(self) -> None:
         if self.chance(2):
-            d, (lo, e) = (
-                self.pick(F32, I32),
-                self.pick(*((self.sizes[n], Dim(n)) for n in self.sizes)),
-            )
-            self.keep(self.add(Full(Bin("+", e, Num(1)), TileType(d)), lo + 1, lo + 1))
+            d = self.pick(*self.dims)
+            n = self.sizes[d.name] + 1
+            value = Bin("+", Dim(d.name), Num(1))
+            t = TileType(self.pick(F32, I32))
+            self.keep(self.add(Full(value, t), 2 if d.is_range else n, n))
         else:
             x = self.pick(0.5, -1.0, 2.0)
             self.keep(self.add(Full(x, TileType(F32, self.shape_like())), x, x))
-
-    def shape_like(self) -> tuple[int, ...]:
-        return self.draw(st.sampled_from(self.pool)).type.shape
 
     def unary(self) -> None:
         fn = self.pick(*TAME, "abs", "neg")
@@ -266,17 +268,6 @@ class _Builder(Values):
         size = max(abs(low), abs(high))
         err = v.err * slope(v.lo, v.hi) + self.rounding(v.type.dtype, size) + 8 * SINGLE * size
         self.keep(self.add(Unary(fn, v.name), low, high, err))
-
-    def partner(self, v: V) -> V:
-        """A second operand of the dtype: of equal shape, stretching, or a scalar."""
-        like = [w for w in self.pool if w.type.dtype is v.type.dtype]
-        w = self.bounded(self.draw(st.sampled_from(like)) if like else v)
-        if w.type.shape == v.type.shape:
-            return w
-        if w.type.rank == 1 and v.type.rank == 2 and w.type.shape[0] in v.type.shape:
-            dim = 0 if w.type.shape[0] == v.type.shape[1] else 1
-            return self.add(Expand(w.name, dim), w.lo, w.hi, w.err)
-        return self.scalar(w)
 
     def binary(self) -> None:
         v = self.bounded(self.a_float())
@@ -363,13 +354,6 @@ class _Builder(Values):
         else:
             op = Reshape(v.name, t.with_shape((t.elements,)))
         self.keep(self.add(op, v.lo, v.hi, v.err))
-
-    def tiled(self) -> V:
-        found = [v for v in self.pool if v.type.rank and v.type.dtype is not I1]
-        if not found:
-            self.keep(self.add(Full(0.5, TileType(F32, (3, 4))), 0.5, 0.5))
-            return self.pool[-1]
-        return self.draw(st.sampled_from(found))
 
     def reduced(self) -> None:
         v = self.tiled()

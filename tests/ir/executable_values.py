@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from ke_ir.expr import Expr
 from ke_ir.ir import Kernel, Module, Param
 from ke_ir.numerics import round_to
-from ke_ir.ops import Binary, Cast, Load, Op, Reduce
+from ke_ir.ops import Binary, Cast, Expand, Full, Load, Op, Reduce
 from ke_ir.scope import TypeScope
 from ke_ir.types import DType, TileType
 
@@ -81,10 +81,19 @@ class ExecutableKernel:
     def module(self) -> Module:
         return Module((self.kernel,))
 
-    def inputs(self) -> dict[str, Array]:
-        """Inputs by name, in their declared dtypes, at the default sizes."""
+    def sizes(self) -> list[dict[str, int]]:
+        """The default sizes and, where dims are ranges, smaller ones: the bounds hold there too."""
+        default = self.kernel.sizes()
+        ranged = {d.name: default[d.name] for d in self.kernel.dims if d.is_range}
+        if not ranged:
+            return [default]
+        fewer = {d: max(1, n - 1) for d, n in ranged.items()}
+        return [default, {**default, **dict.fromkeys(ranged, 1)}, {**default, **fewer}]
+
+    def inputs(self, dims: dict[str, int] | None = None) -> dict[str, Array]:
+        """Inputs by name, in their declared dtypes, at the default sizes unless others are given."""
         rng = np.random.default_rng(self.seed)
-        sizes = self.kernel.sizes()
+        sizes = self.kernel.sizes(dims)
         return {p.name: self._input(rng, p, p.type.sizes(sizes)) for p in self.kernel.inputs}
 
     def _input(self, rng: np.random.Generator, p: Param, shape: tuple[int, ...]) -> Array:
@@ -213,3 +222,24 @@ class Values:
         size = max(1.0, v.hi) ** n
         err = n * size * (v.err / 0.75 + self.rounding(v.type.dtype, 1.0))
         return self.add(make(kind, v.name, dim), min(1, v.lo) ** n, size, err)
+
+    def partner(self, v: V) -> V:
+        """A second operand of the dtype: of equal shape, stretching, or a scalar."""
+        like = [w for w in self.pool if w.type.dtype is v.type.dtype]
+        w = self.bounded(self.draw(st.sampled_from(like)) if like else v)
+        if w.type.shape == v.type.shape:
+            return w
+        if w.type.rank == 1 and v.type.rank == 2 and w.type.shape[0] in v.type.shape:
+            dim = 0 if w.type.shape[0] == v.type.shape[1] else 1
+            return self.add(Expand(w.name, dim), w.lo, w.hi, w.err)
+        return self.scalar(w)
+
+    def shape_like(self) -> tuple[int, ...]:
+        return self.draw(st.sampled_from(self.pool)).type.shape
+
+    def tiled(self) -> V:
+        found = [v for v in self.pool if v.type.rank and v.type.dtype is not I1]
+        if not found:
+            self.keep(self.add(Full(0.5, TileType(F32, (3, 4))), 0.5, 0.5))
+            return self.pool[-1]
+        return self.draw(st.sampled_from(found))
