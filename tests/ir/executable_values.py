@@ -91,7 +91,7 @@ class ExecutableKernel:
         return [default, {**default, **dict.fromkeys(ranged, 1)}, {**default, **fewer}]
 
     def inputs(self, dims: dict[str, int] | None = None) -> dict[str, Array]:
-        """Inputs by name, in their declared dtypes, at the default sizes unless others are given."""
+        """Inputs by name, in their declared dtypes, at the default sizes unless given."""
         rng = np.random.default_rng(self.seed)
         sizes = self.kernel.sizes(dims)
         return {p.name: self._input(rng, p, p.type.sizes(sizes)) for p in self.kernel.inputs}
