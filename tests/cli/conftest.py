@@ -1,5 +1,5 @@
 """The ``run`` fixture for all tests of the command."""
 
-from conftest_cli import run
+from tests.cli.conftest_cli import run
 
 __all__ = ["run"]

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest_cli import EXAMPLES, Run, process
+
+from tests.cli.conftest_cli import EXAMPLES, Run, process
 
 GOOD = EXAMPLES / "add_relu.ir"
 KERNEL = """

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from conftest_cli import EXAMPLES, process
+
+from tests.cli.conftest_cli import EXAMPLES, process
 
 NAMES = sorted(p.stem for p in EXAMPLES.glob("*.ir"))
 TARGETS = ("nvidia.sm_90", "amd.gfx942", "kea.kea2")

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest_cli import COMMAND, EXAMPLES, Run, process
+
+from tests.cli.conftest_cli import COMMAND, EXAMPLES, Run, process
 
 RMS = EXAMPLES / "rms_norm.ir"
 

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest_cli import COMMAND, EXAMPLES, Run, process
 
 from search.evaluation.processes import tree
+from tests.cli.conftest_cli import COMMAND, EXAMPLES, Run, process
 
 GOOD = EXAMPLES / "add_relu.ir"
 SMALL = """

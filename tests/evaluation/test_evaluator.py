@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from sources import ADD, ROW_SUM
 
 from search.evaluation.evaluator import Candidate, Evaluator
 from search.evaluation.pool import GIB, Limits
 from search.evaluation.verdict import STAGES, Established, Kind, Outcome, Verdict
+from tests.evaluation.sources import ADD, ROW_SUM
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sources import ROW_SUM
 
 import lowering.mlir.lower
 import lowering.triton
 from search.evaluation.tasks import common, target
 from search.evaluation.verdict import Outcome, StageResult, Verdict
+from tests.evaluation.sources import ROW_SUM
 
 pytestmark = pytest.mark.usefixtures("toolchains")
 

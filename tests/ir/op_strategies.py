@@ -212,6 +212,8 @@ class Writer:
             inside = self.product(exact)
         else:
             inside = self.expression(body, depth - 1, exact)
+        if kind == "prod":  # stays far from overflow
+            inside = Call("max", (Call("min", (inside, Num(1))), Num(-1)))
         self.context = outer
         empty = any(r.lo != Num(0) for r in ranges) and kind in ("max", "min")
         made = Reduce(kind, tuple(ranges), inside)

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from derive_check import agree, derived, is_program, kernels, random_inputs
-from test_derive_ops import CASES
 
 from ke_ir.derive import derive, with_derived
 from ke_ir.derive.assemble import LOCAL_BYTES
@@ -25,6 +23,8 @@ from ke_ir.printer import print_module
 from ke_ir.rounding import Rounding
 from ke_ir.types import DType
 from ke_ir.verify import check
+from tests.ir.derive_check import agree, derived, is_program, kernels, random_inputs
+from tests.ir.test_derive_ops import CASES
 
 
 def case(name: str) -> Module:

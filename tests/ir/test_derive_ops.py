@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from derive_check import agree, derived
 
 from ke_ir.parser import parse
+from tests.ir.derive_check import agree, derived
 
 
 @dataclass(frozen=True)

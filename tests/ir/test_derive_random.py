@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from derive_check import agree, derived
 from hypothesis import HealthCheck, assume, given, settings
-from op_strategies import Sample, contractions, ops
 
 from ke_ir.ir import Module
 from ke_ir.verify import verify
+from tests.ir.derive_check import agree, derived
+from tests.ir.op_strategies import Sample, contractions, ops
 
 
 @settings(

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kea_support import program_of
 
 from ke_ir.types import DTYPES, DType
 from targets.kea.target import KeaTarget
+from tests.kea.kea_support import program_of
 
 SMALL = ("f16", "bf16", "f8e4m3", "f8e5m2")
 

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from kea_kernels import KERNELS
-from kea_support import program_of
 
 from targets.kea.target import KeaTarget
+from tests.kea.kea_kernels import KERNELS
+from tests.kea.kea_support import program_of
 
 GOLDEN = Path(__file__).parent / "golden"
 

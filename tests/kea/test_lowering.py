@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from kea_kernels import INPUTS, KERNELS
-from kea_support import agree, both, program_of
 
 from targets.base import IllegalProgram
 from targets.kea.target import KeaTarget
+from tests.kea.kea_kernels import INPUTS, KERNELS
+from tests.kea.kea_support import agree, both, program_of
 
 
 @pytest.mark.parametrize("name", KERNELS)

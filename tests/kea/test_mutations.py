@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from kea_support import draw, program_of
 
 from ke_ir.interpret import interpret_program
 from lowering.mlir.kernel import Knobs
 from lowering.mlir.lower import lower_program
 from targets.kea.archs import load
 from targets.kea.execute import build, simulate
+from tests.kea.kea_support import draw, program_of
 
 TEXT = """
 kernel @mm(%a: f32[M, K], %b: f32[K, N]) -> (%c: f32[M, N])

@@ -7,8 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-from kea_kernels import KERNELS
-from kea_support import draw, program_of
 
 from targets.base import (
     CompileFailed,
@@ -21,6 +19,8 @@ from targets.base import (
 )
 from targets.kea import simulator
 from targets.kea.target import KeaTarget
+from tests.kea.kea_kernels import KERNELS
+from tests.kea.kea_support import draw, program_of
 
 
 def test_follows_the_protocol() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from kea_support import program_of, simulated
 
 from lowering.mlir.kernel import Knobs
 from lowering.mlir.lower import lower_program
@@ -14,6 +13,7 @@ from targets.kea.archs import load
 from targets.kea.execute import build, simulate
 from targets.kea.simulator import Report
 from targets.kea.target import KeaTarget
+from tests.kea.kea_support import program_of, simulated
 
 
 def matmul(

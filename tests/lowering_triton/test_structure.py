@@ -174,3 +174,43 @@ def test_only_inner_loops_are_pipelined() -> None:
     assert "for p in range(3):" in text
     assert "for c_start in range(0, C, BLOCK_C):" in text
     assert '"num_stages": 2' in lowered(STRUCTURES["conv2d"])
+
+
+BOUND_BY_CALLS = """
+kernel @double(%x: f32[N]) -> (%y: f32[N])
+dims N = 64
+{
+  parallel %i = 0 to N tile 32 {
+    %v = load %x[%i] : f32[32]
+    %w = add %v, %v
+    store %w, %y[%i]
+  }
+}
+program @p(%x: f32[T], %w: f32[D]) -> (%y: f32[T], %z: f32[D])
+dims T in 1..99 = 40, D = 96
+{
+  call @double(%x) -> (%y)
+  call @double(%w) -> (%z)
+}
+"""
+
+
+def test_a_kernel_is_lowered_for_the_way_it_is_called() -> None:
+    """A static dim bound to a run-time size is an argument; bound to a fixed one, a constant."""
+    module = check(parse(BOUND_BY_CALLS))
+    text = lowered(module)
+    assert "mask_i = offs_i < N" in function(text, "double_kernel")
+    assert "def double_kernel(x, y, N, BLOCK_I: tl.constexpr):" in text
+    assert "mask" not in function(text, "double_kernel_2")
+    assert "def double_kernel_2(x, y, N: tl.constexpr, BLOCK_I: tl.constexpr):" in text
+    assert_same(*run_both(module, {"T": 33}, name="p"))
+
+
+def test_a_derived_size_that_is_no_polynomial() -> None:
+    module = kernel(
+        "(%x: f32[N]) -> (%y: f32[H])",
+        "N in 2..200 = 51, H = N // 2",
+        "parallel %i = 0 to H tile 16 {\n%v = load %x[2 * %i] : f32[16]\nstore %v, %y[%i]\n}",
+    )
+    for size in (2, 51, 64):
+        assert_same(*run_both(module, {"N": size}))
