@@ -176,6 +176,11 @@ def substitute(e: Expr, values: Mapping[str, Expr]) -> Expr:
     return rewrite(e, lambda n: values.get(n.name) if isinstance(n, Var) else None)
 
 
+def replace_dims(e: Expr, values: Mapping[str, Expr]) -> Expr:
+    """Replace dims (not variables) by expressions, all at once."""
+    return rewrite(e, lambda n: values.get(n.name) if isinstance(n, Dim) else None)
+
+
 def variables(e: Expr) -> list[str]:
     """Names of the variables in ``e``, each once, in order of first appearance."""
     return list(dict.fromkeys(n.name for n in walk(e) if isinstance(n, Var)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ke_ir.diagnostics import Loc
-from ke_ir.expr import Dim, Expr, Num, Range, evaluate_int
+from ke_ir.expr import Dim, Expr, Num, Range, dims_of, evaluate_int, replace_dims
 from ke_ir.ops.base import Op, Operand, Stmt
 from ke_ir.types import TensorType
 
@@ -334,3 +334,42 @@ def bind_call(
             raise BindError(f"%{v.tensor} has shape {list(shape)}, but @{kernel.name} takes "
                             f"%{p.name} of shape {list(want)}")  # fmt: skip
     return sizes
+
+
+def call_dims(program: Program, call: KernelCall, kernel: Kernel) -> dict[str, Expr]:
+    """The kernel's dims in this call, as expressions over the program's dims.
+
+    What ``bind_call`` computes for one set of sizes, for all of them.
+    """
+    tensors = {**program.tensors, **program.temps}
+    found: dict[str, Expr] = {}
+    for p, v in zip((*kernel.inputs, *kernel.outputs), (*call.args, *call.outs), strict=True):
+        shape = tensors[v.tensor].shape[len(v.indices) :]
+        for e, size in zip(p.type.shape, shape, strict=True):
+            if isinstance(e, Dim):
+                found.setdefault(e.name, size)
+    same = {d.name: Dim(d.name) for d in program.dims}
+    out: dict[str, Expr] = {}
+    for d in kernel.dims:
+        given = None if d.is_derived else found.get(d.name, same.get(d.name))
+        out[d.name] = replace_dims(d.size, out) if given is None else given
+    return out
+
+
+def fixed_dims(program: Program, kernel: Kernel, dims: Mapping[str, int]) -> dict[str, int]:
+    """Sizes of the kernel's dims that are no argument of a run and the same in every call.
+
+    A lowering may write these into its code; ``dims`` binds the program's dims.
+    """
+    varying = {d.name for d in program.dims if d.is_range}
+    for d in program.dims:
+        if d.is_derived and dims_of(d.size) & varying:
+            varying.add(d.name)
+    calls = [call_dims(program, c, kernel) for c in program.calls if c.kernel == kernel.name]
+    out: dict[str, int] = {}
+    for d in kernel.dims:
+        if not any(dims_of(sizes[d.name]) & varying for sizes in calls):
+            found = {evaluate_int(sizes[d.name], dims) for sizes in calls}
+            if len(found) == 1:
+                out[d.name] = found.pop()
+    return out

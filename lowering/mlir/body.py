@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ke_ir.expr import Bin, Call, Dim, Expr, Neg, Num, Var
 from ke_ir.types import DType, TileType
@@ -122,13 +122,6 @@ class Body:
         name = self.fresh("i")
         self.line(f"%{name} = arith.{op} {a}, {b} : index", block=block)
         return f"%{name}"
-
-    def integer_of(self, e: Expr, names: Mapping[str, str]) -> str:
-        """An integer expression whose dims and variables are ``names`` instead."""
-        mine, self._indices = self._indices, dict(names)
-        found = self.integer(e)
-        self._indices = mine
-        return found
 
     def integer(self, e: Expr, tiles: Sequence[tuple[str, int]] = ()) -> str:
         """An integer expression as an index. ``tiles``: sizes of the index tiles, for ``end``."""

@@ -6,10 +6,9 @@ program's tensors, its temporaries and its dims, and calls them in order.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ke_ir.expr import Dim, Expr, dims_of
 from ke_ir.ir import (
     Kernel,
     KernelCall,
@@ -21,7 +20,8 @@ from ke_ir.ir import (
     Repeat,
     Temp,
     View,
-    bind_call,
+    call_dims,
+    fixed_dims,
     statements,
 )
 from ke_ir.ops import Accumulate
@@ -68,11 +68,11 @@ def lower_program(
     for name in used:
         kernel = module.kernels[name]
         _check_ranks(kernel)
-        body = KernelLowering(kernel, knobs, _fixed_dims(program, kernel, dims)).run()
+        body = KernelLowering(kernel, knobs, fixed_dims(program, kernel, dims)).run()
         built[name] = _Built(kernel, body, plan(name, body.top, capacity))
     needed = _mark_control(program, built)
     temps = tuple(Param(n, t) for n, t in program.temps.items())
-    text = [_Main(program, built, temps, dims).text()]
+    text = [_Main(program, built, temps).text()]
     text += ["\n".join(_function(b, knobs)) + "\n" for b in built.values()]
     return Lowered(
         "\n".join(text),
@@ -82,41 +82,6 @@ def lower_program(
         {n: b.plan.total for n, b in built.items()},
         frozenset(needed),
     )
-
-
-def _fixed_dims(program: Program, kernel: Kernel, dims: Mapping[str, int]) -> dict[str, int]:
-    """Sizes that are part of the program, not arguments of a run, and the same in every call."""
-    calls = [bind_call(program, c, kernel, dims) for c in program.calls if c.kernel == kernel.name]
-    ranges = {d.name for d in program.dims if d.is_range}
-    out: dict[str, int] = {}
-    for d in kernel.dims:
-        derived = dims_of(d.size)
-        if d.is_range or d.name in ranges or (derived and not derived <= out.keys()):
-            continue
-        sizes = {c[d.name] for c in calls}
-        if len(sizes) == 1 and not _depends_on_range(program, kernel, d.name, ranges):
-            out[d.name] = sizes.pop()
-    return out
-
-
-def _depends_on_range(program: Program, kernel: Kernel, name: str, ranges: Collection[str]) -> bool:
-    """True if a call binds the kernel's dim to a size that is an argument of the run."""
-    types = {**program.tensors, **program.temps}
-    given = {d.name: d for d in program.dims}
-
-    def varies(e: Expr) -> bool:
-        return any(
-            n in ranges or (given[n].is_derived and varies(given[n].size)) for n in dims_of(e)
-        )
-
-    for c in program.calls:
-        if c.kernel != kernel.name:
-            continue
-        for p, v in zip((*kernel.inputs, *kernel.outputs), (*c.args, *c.outs), strict=True):
-            for e, size in zip(p.type.shape, types[v.tensor].shape[len(v.indices) :], strict=True):
-                if isinstance(e, Dim) and e.name == name and varies(size):
-                    return True
-    return False
 
 
 def _check_ranks(kernel: Kernel) -> None:
@@ -227,10 +192,9 @@ class _Main:
     """The text of ``@main``."""
 
     def __init__(
-        self, program: Program, built: Mapping[str, _Built], temps: tuple[Param, ...],
-        dims: Mapping[str, int],
-    ) -> None:  # fmt: skip
-        self.program, self.built, self.dims = program, built, dims
+        self, program: Program, built: Mapping[str, _Built], temps: tuple[Param, ...]
+    ) -> None:
+        self.program, self.built = program, built
         self.body = Body()
         self.params = (*program.inputs, *program.outputs, *temps)
         self.types = {p.name: p.type for p in self.params}
@@ -270,31 +234,12 @@ class _Main:
     def _call(self, s: KernelCall) -> None:
         kernel = self.built[s.kernel].kernel
         tensors = [self._view(v) for v in (*s.args, *s.outs)]
-        sizes = bind_call(self.program, s, kernel, self.dims)
-        named: dict[str, str] = {}
-        for d in kernel.dims:
-            named[d.name] = (
-                self.body.integer_of(d.size, named) if d.is_derived
-                else self._dim(d.name, s, kernel, sizes)
-            )  # fmt: skip
-        dims = list(named.values())
+        dims = [self.body.integer(e) for e in call_dims(self.program, s, kernel).values()]
         types = [_tensor_type(p) for p in (*kernel.inputs, *kernel.outputs)]
         self.body.line(
             f"func.call @kernel.{kernel.name}({', '.join([*tensors, *dims])}) : "
             f"({', '.join([*types, *['index'] * len(dims)])}) -> ()"
         )
-
-    def _dim(self, name: str, s: KernelCall, kernel: Kernel, sizes: Mapping[str, int]) -> str:
-        """A kernel's dim in a call: the size that stands there, as an expression if it is plain."""
-        params = zip((*kernel.inputs, *kernel.outputs), (*s.args, *s.outs), strict=True)
-        for p, v in params:
-            actual = self.types[v.tensor].shape[len(v.indices) :]
-            for e, size in zip(p.type.shape, actual, strict=True):
-                if isinstance(e, Dim) and e.name == name:
-                    return self.body.integer(size)
-        if self.dims.get(name) == sizes[name] and self.body.known(name):
-            return self.body.ssa(name)
-        return self.body.constant(sizes[name])
 
     def _view(self, v: View) -> str:
         if not v.indices:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from ke_ir.expr import Bin, Dim, Expr, Num, dims_of, evaluate_int, rewrite
+from ke_ir.expr import Bin, Expr, Num, dims_of, evaluate_int, replace_dims
 from ke_ir.ir import (
     Kernel,
     KernelCall,
@@ -16,6 +16,7 @@ from ke_ir.ir import (
     Repeat,
     Temp,
     View,
+    call_dims,
     program_statements,
     statements,
 )
@@ -176,7 +177,7 @@ class Launcher:
             self.out.depth -= 1
 
     def _count(self, k: LoweredKernel, v: LoopVar, sizes: Mapping[str, Expr]) -> str:
-        span = _in_dims(extent(v), sizes)
+        span = replace_dims(extent(v), sizes)
         if v.tile is None:
             text = self._integer(span)
             return text if text.isidentifier() or text.isdigit() else f"({text})"
@@ -186,7 +187,7 @@ class Launcher:
         """The condition under which a grid that may be empty is launched."""
         doubtful = []
         for v in k.grid:
-            span = _in_dims(extent(v), sizes)
+            span = replace_dims(extent(v), sizes)
             exact = self.bounds.exact(span)
             if exact is None or self.bounds.smallest(exact) < 1:
                 doubtful.append(f"{self._integer(span)} > 0")
@@ -199,29 +200,6 @@ class Launcher:
             if p.name in kinds:
                 start = literal(identity(kinds[p.name], p.type.dtype), p.type.dtype)
                 self.out.line(f"{self._view(v)}.fill_({start})")
-
-
-def call_dims(program: Program, s: KernelCall, kernel: Kernel) -> dict[str, Expr]:
-    """The kernel's dims in this call, as expressions over the program's (see ``bind_call``)."""
-    tensors = {**program.tensors, **program.temps}
-    mine = {d.name for d in program.dims}
-    found: dict[str, Expr] = {}
-    for p, v in zip((*kernel.inputs, *kernel.outputs), (*s.args, *s.outs), strict=True):
-        given = tensors[v.tensor].shape[len(v.indices) :]
-        for e, size in zip(p.type.shape, given, strict=True):
-            if isinstance(e, Dim):
-                found.setdefault(e.name, size)
-    for d in kernel.dims:
-        if d.name not in found:
-            if d.name in mine and not d.is_derived:
-                found[d.name] = Dim(d.name)
-            else:
-                found[d.name] = _in_dims(d.size, found)
-    return found
-
-
-def _in_dims(e: Expr, sizes: Mapping[str, Expr]) -> Expr:
-    return rewrite(e, lambda n: sizes[n.name] if isinstance(n, Dim) else None)
 
 
 def extent(v: LoopVar) -> Expr:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, fields
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from ke_ir.expr import Bin, Dim, Expr, Num, evaluate_int, rewrite, walk
-from ke_ir.ir import For, Parallel, statements
+from ke_ir.expr import Bin, Dim, Expr, Num, evaluate_int, replace_dims, rewrite, walk
+from ke_ir.ir import For, Parallel, call_dims, statements
 
 if TYPE_CHECKING:
-    from ke_ir.ir import Kernel, KernelCall, Module, Program
+    from ke_ir.ir import Kernel, Module, Program
 
 Sizes = dict[str, int]
 
