@@ -32,7 +32,7 @@ from ke_ir.ops.base import Op, Stmt
 from ke_ir.scope import TypeScope
 from ke_ir.types import DType, TileType
 from targets.kea.archs import Arch
-from targets.kea.made_up import reach
+from targets.made_up import reach
 
 _PASSES = {"ieee": 1, "tf32": 1, "tf32x3": 3, "bf16x3": 3, "bf16x6": 6}
 _VECTOR_UNARY = ("abs", "neg", "not")

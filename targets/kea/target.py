@@ -136,7 +136,7 @@ class KeaTarget:
         """
         import numpy as np
 
-        from targets.kea.made_up import control_inputs
+        from targets.made_up import control_inputs
 
         lowered = self._lower(module, program, knobs, dims)
         exe = self._build(lowered)

@@ -1,6 +1,7 @@
-"""Values for integer inputs that decide addresses or loop bounds, when timing is given none.
+"""Inputs for timing, when none are given: ``Target.time`` takes sizes, not data.
 
-What bounds a loop divides the range evenly; what indexes a tensor is spread over it at random.
+Of integers, what bounds a loop divides the range evenly, and what indexes a tensor is spread over
+it at random; floats are signed normal.
 """
 
 from __future__ import annotations
@@ -26,6 +27,22 @@ class _Use:
 
     extent: int
     bound: bool
+
+
+def made_up_inputs(module: Module, program: Program, dims: Mapping[str, int]) -> dict[str, Array]:
+    """Arrays for all inputs of ``program`` at ``dims``, in their declared dtypes."""
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    integers = [p.name for p in program.inputs if p.type.dtype.is_int]
+    out = control_inputs(module, program, dims, integers)
+    for p in program.inputs:
+        shape, d = p.type.sizes(dict(dims)), p.type.dtype
+        if d.is_bool:
+            out[p.name] = rng.random(shape) < 0.5
+        elif d.is_float:
+            out[p.name] = rng.standard_normal(shape, np.float32).astype(d.numpy())
+    return out
 
 
 def control_inputs(
