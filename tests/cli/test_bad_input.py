@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest_cli import EXAMPLES, Run, process
+from tests.cli.conftest_cli import COMMAND, EXAMPLES, Run, process
 
 GOOD = EXAMPLES / "add_relu.ir"
 KERNEL = """
@@ -137,10 +138,6 @@ def test_output_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
 
 
 def test_standard_output_that_is_full() -> None:
-    import subprocess
-
-    from conftest_cli import COMMAND
-
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [str(COMMAND), "--target", "amd", str(GOOD)], stdout=full, stderr=subprocess.PIPE,
