@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from ke_ir.expr import LEVEL, Bin, Call, Dim, Expr, Neg, Num, Var, dims_of, variables
-from ke_ir.ir import DimDecl, For, Kernel, LoopVar, statements
+from ke_ir.expr import LEVEL, Bin, Call, Dim, Expr, Neg, Num, Var, variables
+from ke_ir.ir import For, Kernel, LoopVar, statements
 from ke_ir.ops.base import Op, Operand, Stmt
 from ke_ir.scope import TypeScope
 from ke_ir.types import DType, TileType
-from lowering.triton.bounds import UNKNOWN, Bounds, Interval, Poly
+from lowering.triton.bounds import UNKNOWN, Interval, Poly
+from lowering.triton.dims import KernelDims
 from lowering.triton.options import TritonOptions
 from lowering.triton.tiles import Tiles
 from lowering.triton.uses import Uses, is_unnamed
@@ -56,18 +57,13 @@ class Index:
 class Context:
     """Everything the emitters of statements share while one kernel is lowered."""
 
-    def __init__(self, kernel: Kernel, sizes: Mapping[str, int], options: TritonOptions) -> None:
-        self.kernel, self.sizes, self.options = kernel, sizes, options
+    def __init__(self, kernel: Kernel, dims: KernelDims, options: TritonOptions) -> None:
+        self.kernel, self.options = kernel, options
         self.carriers = Carriers(options)
         self.scope = TypeScope(kernel)
         self.uses = Uses(kernel)
         self.tiles = Tiles(kernel)
-        self.runtime = runtime_dims(kernel.dims)
-        self.bounds = Bounds(
-            {n: s for n, s in sizes.items() if n not in self.runtime},
-            {d.name: (d.low or 0, d.high) for d in kernel.dims if d.high is not None},
-            {d.name: d.size for d in kernel.dims if d.is_derived and d.name in self.runtime},
-        )
+        self.bounds = dims.bounds(kernel.dims)
         self.out = Writer()
         self.names = Names(set())
         self.tensor_names = {name: self.names.new(name) for name in kernel.tensors}
@@ -237,12 +233,3 @@ def is_innermost(s: For) -> bool:
 
 def padded_of(t: TileType) -> tuple[int, ...]:
     return tuple(power_of_two(n) for n in t.shape)
-
-
-def runtime_dims(dims: tuple[DimDecl, ...]) -> set[str]:
-    """Dims whose size is learnt at launch: ranges, and what derives from them."""
-    out: set[str] = set()
-    for d in dims:
-        if d.is_range or (d.is_derived and dims_of(d.size) & out):
-            out.add(d.name)
-    return out

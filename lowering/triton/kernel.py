@@ -17,6 +17,7 @@ from ke_ir.printer import print_head
 from lowering.triton import combine, elementwise, memory, shapes
 from lowering.triton.bounds import Interval
 from lowering.triton.context import Context, Index, is_innermost
+from lowering.triton.dims import KernelDims
 from lowering.triton.options import TritonOptions, Unsupported
 from lowering.triton.uses import mentions_word, updated_in_place
 from lowering.triton.values import Value
@@ -57,9 +58,9 @@ class LoweredKernel:
 
 
 def lower_kernel(
-    kernel: Kernel, sizes: Mapping[str, int], options: TritonOptions, name: str
+    kernel: Kernel, sizes: KernelDims, options: TritonOptions, name: str
 ) -> LoweredKernel:
-    """Lower one kernel for these sizes of its static dims. Raises Unsupported."""
+    """Lower one kernel for the way it is called. Raises Unsupported."""
     ctx = Context(kernel, sizes, options)
     grid = kernel.body[0]
     assert isinstance(grid, Parallel), "a verified kernel is one parallel"
@@ -68,9 +69,8 @@ def lower_kernel(
     body = ctx.out.render()
     blocks = {v.name: ctx.block(v)[0] for v in grid.vars if v.tile is not None}
     params = list(ctx.tensor_names.values())
-    runtime = [d.name for d in kernel.dims if d.name in ctx.used_dims & ctx.runtime]
-    dims = {ctx.dim_names[d.name]: sizes[d.name] for d in kernel.dims
-            if d.name in ctx.used_dims - ctx.runtime}  # fmt: skip
+    runtime = [name for name, _ in sizes.ranges if name in ctx.used_dims]
+    dims = {ctx.dim_names[name]: size for name, size in sizes.static if name in ctx.used_dims}
     static = {**dims, **ctx.constexprs}
     args = params + [ctx.dim_names[d] for d in runtime] + [f"{c}: tl.constexpr" for c in static]
     head = call(f"def {name}", args, WIDTH - 1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ke_ir.ir import Kernel, KernelCall, Module, OpDef, Param, Program, Signature, bind_call
+from ke_ir.ir import Kernel, Module, OpDef, Param, Program, bind_call, call_dims
 from lowering.triton.bounds import Bounds
-from lowering.triton.context import runtime_dims
+from lowering.triton.dims import KernelDims, called_with, program_bounds
 from lowering.triton.helpers import texts_of
 from lowering.triton.kernel import LoweredKernel, lower_kernel
 from lowering.triton.launcher import Launcher, grid_at, unaligned
@@ -26,8 +26,8 @@ def lower(module: Module, program: Program, dims: Mapping[str, int], options: Tr
     their sizes in ``dims`` only fill ``DIMS``, ``INPUTS`` and ``OUTPUTS``. Raises Unsupported.
     """
     sizes = program.sizes(dims)
-    kernels = _Kernels(module, program, sizes, options)
-    bounds = _bounds(program, sizes)
+    bounds = program_bounds(program.dims, sizes)
+    kernels = _Kernels(module, program, sizes, bounds, options)
     carriers = Carriers(options)
     launcher = Launcher(program, kernels.by_call, carriers, bounds, options.units)
     op = module.ops.get(program.name)
@@ -55,52 +55,44 @@ def _signature(p: Program) -> str:
     return " -> ".join(sides)
 
 
-def _bounds(program: Signature, sizes: Mapping[str, int]) -> Bounds:
-    runtime = runtime_dims(program.dims)
-    return Bounds(
-        {n: s for n, s in sizes.items() if n not in runtime},
-        {d.name: (d.low or 0, d.high) for d in program.dims if d.high is not None},
-        {d.name: d.size for d in program.dims if d.is_derived and d.name in runtime},
-    )
-
-
 class _Kernels:
-    """The kernels of a program, one for each kernel and set of static sizes that it calls."""
+    """The kernels of a program, one for each kernel and way in which its dims are bound."""
 
     def __init__(
-        self, module: Module, program: Program, sizes: Mapping[str, int], options: TritonOptions
+        self,
+        module: Module,
+        program: Program,
+        sizes: Mapping[str, int],
+        bounds: Bounds,
+        options: TritonOptions,
     ) -> None:
         self.by_call: dict[int, LoweredKernel] = {}
         self.distinct: list[LoweredKernel] = []
         self.unaligned: dict[str, set[str]] = {}
         self.grids: dict[str, list[int]] = {}
-        made: dict[tuple[Any, ...], LoweredKernel] = {}
-        static = {n: s for n, s in sizes.items() if n not in runtime_dims(program.dims)}
+        made: dict[tuple[str, KernelDims], LoweredKernel] = {}
         for s in program.calls:
             kernel = module.kernels[s.kernel]
-            bound = bind_call(program, s, kernel, sizes)
-            key = (s.kernel, *_static_sizes(kernel, bound))
+            given = called_with(kernel.dims, call_dims(program, s, kernel), bounds)
+            key = (s.kernel, given)
             if key not in made:
                 name = self._name(kernel)
-                made[key] = lower_kernel(kernel, bound, options, name)
+                made[key] = lower_kernel(kernel, given, options, name)
                 self.distinct.append(made[key])
+                bound = bind_call(program, s, kernel, sizes)
                 self.grids[name] = grid_at(made[key], bound, options.units)
             lowered = self.by_call[id(s)] = made[key]
-            given = self._unaligned(program, s, kernel, static)
-            self.unaligned.setdefault(lowered.name, set()).update(given)
+            skipped = self.unaligned.setdefault(lowered.name, set())
+            skipped.update(unaligned(program, s, kernel, bounds.static))
 
     def _name(self, kernel: Kernel) -> str:
         count = sum(k.kernel.name == kernel.name for k in self.distinct)
         return f"{kernel.name}_kernel" + (f"_{count + 1}" if count else "")
 
-    def _unaligned(
-        self, program: Program, s: KernelCall, kernel: Kernel, static: Mapping[str, int]
-    ) -> set[str]:
-        return unaligned(program, s, kernel, static)
-
     def described(self, k: LoweredKernel) -> dict[str, str]:
         """A kernel's entry in ``KERNELS``, as Python text."""
-        skipped = self.unaligned[k.name]
+        names = dict(zip(k.kernel.tensors, k.signature, strict=False))
+        skipped = {names[p] for p in self.unaligned[k.name]}
         return {
             "name": k.name,
             "text": k.text,
@@ -110,11 +102,6 @@ class _Kernels:
             "options": _pairs(k.options, 19),
             "grid": str(self.grids[k.name]),
         }
-
-
-def _static_sizes(kernel: Kernel, bound: Mapping[str, int]) -> Iterable[tuple[str, int]]:
-    runtime = runtime_dims(kernel.dims)
-    return sorted((n, s) for n, s in bound.items() if n not in runtime)
 
 
 def _text(x: Any) -> str:
@@ -151,7 +138,7 @@ def reference_of(op: OpDef, sizes: Mapping[str, int], carriers: Carriers) -> tup
     from lowering.triton.sizes import SizeText
     from lowering.triton.writer import Names
 
-    bounds = _bounds(op, sizes)
+    bounds = program_bounds(op.dims, sizes)
     text = SizeText(op, bounds, Names({"device"}), has_out=False)
     return Reference(op, text, bounds).text(), random_inputs(op, sizes, carriers)
 
