@@ -51,7 +51,6 @@ class Access(Scalar):
     ) -> None:
         super().__init__(builder, real, sizes)
         self.tensors = tensors
-        self.scalars: dict[str, Val] = {}
         self.fill: Constant = 0
         self.in_coordinate = False
         self.read: set[str] = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from ke_ir.derive.builder import Val
@@ -118,11 +118,9 @@ def _total(rs: Sequence[Range], extent: Callable[[Range], int | None]) -> int:
     return n
 
 
-def stored_dtype(
-    e: Expr, tensors: dict[str, TensorType] | None, local: Sequence[str]
-) -> DType | None:
+def stored_dtype(e: Expr, tensors: Mapping[str, TensorType], local: Container[str]) -> DType | None:
     """Dtype of a factor that is a plain element of a tensor; None for anything computed."""
-    if not isinstance(e, Ref) or tensors is None or e.tensor not in tensors or e.tensor in local:
+    if not isinstance(e, Ref) or e.tensor not in tensors or e.tensor in local:
         return None
     plain = e.fill is None or (isinstance(e.fill, Num) and e.fill.value == 0)
     return tensors[e.tensor].dtype if plain and all(map(is_affine, e.indices)) else None
@@ -139,7 +137,7 @@ class DotProduct(Accumulator):
         self.operand = self.dtype = DType.F32
 
     def probe(self, loops: Sequence[LoopVar]) -> None:
-        kinds = [stored_dtype(e, dict(self.k.tensors), list(self.k.values))
+        kinds = [stored_dtype(e, self.k.tensors, self.k.values)
                  for e in (self.c.a, self.c.b)]  # fmt: skip
         plain = kinds[0] if kinds[0] is kinds[1] else None
         if plain is None or (plain.is_float and dot_dtype(plain) is not self.k.real):
@@ -174,7 +172,7 @@ class DotProduct(Accumulator):
     def side(self, e: Expr, tiled: LoopVar, axes: tuple[str, str], zero: bool) -> Val:
         """One operand; 0 (or, where 0 is not needed, anything) beyond the loop's range."""
         k = self.k
-        if stored_dtype(e, dict(k.tensors), list(k.values)) is self.operand:
+        if stored_dtype(e, k.tensors, k.values) is self.operand:
             assert isinstance(e, Ref)
             return k.b.spread(k.b.cast(k.raw(e), self.operand), axes)
         if zero:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -43,22 +44,26 @@ def plain_loop(r: Range, tile: int | None, stages: int = 1) -> Loop:
     return Loop(r.name, lo, r.hi, tile, {r.name: Var(r.name)}, stages)
 
 
-class Accumulator:
-    """The reduction ``e`` while its loops run. ``probe`` looks at the body, in scratch, before."""
+class Accumulator(ABC):
+    """The reduction ``e`` while its loops run."""
 
     e: Reduce
 
+    @abstractmethod
     def probe(self, loops: Sequence[LoopVar]) -> None:
-        raise NotImplementedError
+        """Look, in scratch, at the body inside the loops: dtypes and axes."""
 
+    @abstractmethod
     def start(self) -> list[Val]:
-        raise NotImplementedError
+        """The carried values before the first iteration."""
 
+    @abstractmethod
     def step(self, carried: list[Val], loops: Sequence[LoopVar]) -> list[Val]:
-        raise NotImplementedError
+        """The carried values after one more iteration of the innermost loop."""
 
+    @abstractmethod
     def finish(self, carried: list[Val]) -> Val:
-        raise NotImplementedError
+        """The result, after the loops."""
 
 
 class Nest(Access):

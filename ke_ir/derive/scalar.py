@@ -6,6 +6,7 @@ known from dims and dtypes allow, else in i64; conditions are i1.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from ke_ir.derive.builder import Builder, Val, fits_i32
@@ -25,11 +26,11 @@ def int_dtype(span: Interval) -> DType:
     return DType.I32 if fits_i32(span) else DType.I64
 
 
-class Scalar:
+class Scalar(ABC):
     """Elementwise expressions. ``Access`` adds tensors and ``Reductions`` reductions.
 
     ``where`` gives the kernel coordinate of each index of the op, ``values`` the nodes computed
-    in this kernel.
+    in this kernel, ``scalars`` the rank-0 integers that bounds and coordinates name.
     """
 
     def __init__(self, builder: Builder, real: DType, sizes: dict[str, Interval]) -> None:
@@ -38,12 +39,15 @@ class Scalar:
         self.sizes = sizes
         self.where: dict[str, Expr] = {}
         self.values: dict[str, Val] = {}
+        self.scalars: dict[str, Val] = {}
 
+    @abstractmethod
     def load(self, e: Ref) -> Val:
-        raise NotImplementedError
+        """The value of an element of a tensor."""
 
+    @abstractmethod
     def reduction(self, e: Reduce) -> Val:
-        raise NotImplementedError
+        """The value of a reduction that stands inside an expression."""
 
     def value(self, e: Expr) -> Val:
         """The value of an expression over the op's indices."""
@@ -98,9 +102,6 @@ class Scalar:
             case Call(fn, (x, y)):
                 return self.extreme(fn, self.index(x), self.index(y))
         raise TypeError(f"not an index expression: {e!r}")
-
-    scalars: dict[str, Val] = {}  # noqa: RUF012 - replaced in Access
-    """Rank-0 integer values that bounds and coordinates name."""
 
     def floating(self, e: Expr) -> Val:
         """The value of ``e`` as a float, without the way through integers where it is rounded."""
