@@ -1,0 +1,244 @@
+"""The target: availability, compilation by the system's C compiler, runs and times on one core."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from targets.base import (
+    Availability,
+    Compiled,
+    CompileFailed,
+    Established,
+    HardwareSpec,
+    Kind,
+    Presence,
+    Resources,
+    RunResult,
+    Source,
+    Timing,
+    ToolchainMissing,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ke_ir.ir import Module, Program
+    from targets.base import Knobs
+
+    Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+SPEC = HardwareSpec(
+    arch="host",
+    name="one CPU core",
+    units=1,
+    clock_hz=6e9,
+    matrix_flops={"f32": 384e9, "f64": 192e9},
+    vector_flops={"f32": 384e9, "f64": 192e9, "i32": 384e9},
+    dram_bytes_per_s=102.4e9,
+    cache_bytes_per_s=768e9,
+    cache_bytes=1 << 20,
+    local_bytes=256 << 20,
+    register_bytes=2048,
+    launch_seconds=1e-7,
+    sources=(
+        "bounds that no core of today exceeds, since the floor must hold on any of them: 6 GHz, "
+        "two 512-bit fused multiply-adds a cycle (Intel 64 and IA-32 Architectures Optimization "
+        "Reference Manual)",
+        "two channels of DDR5-6400 (JEDEC JESD79-5); one core draws no more (assumed)",
+        "256 MiB of tiles: this target's own limit",
+    ),
+)
+_FIX = "install a C compiler: `apt-get install gcc`, or name one in CC"
+_SECONDS = 1.0
+"""How long repeated runs of one timing take together, unless one run takes longer."""
+_FLUSH_BYTES = 64 << 20
+
+
+class C99Target:
+    """One core of this machine. What runs is what was compiled, so numbers are ``run``."""
+
+    name = "c99"
+
+    def __init__(self, arch: str) -> None:
+        self.arch = arch
+
+    @classmethod
+    def archs(cls) -> Sequence[str]:
+        return ("host",)
+
+    @property
+    def spec(self) -> HardwareSpec:
+        return SPEC
+
+    @property
+    def emits(self) -> Sequence[str]:
+        return ("asm",)
+
+    def availability(self) -> Availability:
+        found = shutil.which(_compiler())
+        if found is None:
+            return Availability(Presence.MISSING, f"there is no C compiler `{_compiler()}`", _FIX)
+        return Availability(Presence.HERE, f"{processor()}, code by {found}")
+
+    def knobs(self, program: Program, module: Module) -> Mapping[str, Sequence[int | str | bool]]:
+        """``optimise``: the compiler's -O. ``native``: use all instructions of this machine."""
+        return {"optimise": (2, 3), "native": (False, True)}
+
+    def lower(
+        self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int]
+    ) -> Source:
+        from ke_gen_c99.lower import lower
+
+        return Source(lower(module, program, dims, SPEC.local_bytes).text, "c", ".c")
+
+    def compile(
+        self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int]
+    ) -> Compiled:
+        from ke_gen_c99.lower import lower
+
+        lowered = lower(module, program, dims, SPEC.local_bytes)
+        library = build(lowered.text, flags(knobs))
+        resources = {n: Resources(shared_bytes=size) for n, size in lowered.tile_bytes.items()}
+        asm = library.with_suffix(".s").read_text(encoding="utf-8")
+        source = Source(lowered.text, "c", ".c")
+        return Compiled(source, resources, {"asm": asm}, {program.name: library.read_bytes()})
+
+    def run(
+        self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int],
+        inputs: Arrays,
+    ) -> RunResult:  # fmt: skip
+        call = Call(self.lower(module, program, knobs, dims).text, program, knobs, dims, inputs)
+        call("ke_once")
+        call("ke_run")
+        outputs = {p.name: call.arrays[p.name] for p in program.outputs}
+        return RunResult(outputs, Established.RUN, processor())
+
+    def time(
+        self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int]
+    ) -> Timing:
+        """The median of runs, each after the cache was flushed, on made-up inputs."""
+        from targets.made_up import made_up_inputs
+
+        inputs = made_up_inputs(module, program, dims)
+        call = Call(self.lower(module, program, knobs, dims).text, program, knobs, dims, inputs)
+        once = call("ke_once")
+        runs: list[float] = []
+        while sum(runs) < _SECONDS and len(runs) < 1000:
+            flush_cache()
+            runs.append(call("ke_run"))
+        detail: dict[str, float | str] = {
+            "runs": len(runs), "fastest_seconds": min(runs), "slowest_seconds": max(runs),
+            "once_seconds": once,
+        }  # fmt: skip
+        return Timing(Kind.MEASURED, statistics.median(runs), processor(), detail)
+
+    def estimate(
+        self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int]
+    ) -> Timing:
+        """Arithmetic at peak, then memory at peak: one core does not overlap them here."""
+        from lowering.work import analyse_program
+
+        seconds = 0.0
+        for launch, times in analyse_program(module, program, dims, pad=False).launches:
+            flops = sum(launch.matrix_flops.values()) + sum(launch.vector_ops.values())
+            moved = sum(launch.reads.values()) + sum(launch.writes.values())
+            once = flops / SPEC.vector_flops["f32"] + moved / SPEC.dram_bytes_per_s
+            seconds += times * (once + SPEC.launch_seconds)
+        return Timing(Kind.ESTIMATED, seconds, f"peaks of {SPEC.name}")
+
+
+class Call:
+    """A compiled program with its arguments: inputs as given, all else poisoned."""
+
+    def __init__(
+        self, text: str, program: Program, knobs: Knobs, dims: Mapping[str, int], inputs: Arrays
+    ) -> None:
+        import numpy as np
+
+        from ke_gen_c99.lower import arguments
+
+        self.library = ctypes.CDLL(str(build(text, flags(knobs))))
+        self.sizes = [ctypes.c_int64(dims[d.name]) for d in program.dims]
+        self.arrays: dict[str, np.ndarray[Any, Any]] = {}
+        for name, t in arguments(program).items():
+            dtype, shape = t.dtype.numpy(), t.sizes(dict(dims))
+            if name in inputs:
+                self.arrays[name] = np.ascontiguousarray(inputs[name], dtype)
+            else:  # all ones is NaN in every floating type
+                self.arrays[name] = np.empty(shape, dtype)
+                self.arrays[name].reshape(-1).view(np.uint8).fill(0xFF)
+
+    def __call__(self, function: str) -> float:
+        """Seconds that it took."""
+        pointers = [ctypes.c_void_p(x.ctypes.data) for x in self.arrays.values()]
+        run = self.library[function]
+        begin = time.perf_counter()
+        run(*pointers, *self.sizes)
+        return time.perf_counter() - begin
+
+
+def flags(knobs: Knobs) -> tuple[str, ...]:
+    """What the knobs tell the compiler. -fwrapv, because integers of KE-IR wrap."""
+    native = ("-march=native",) if knobs["native"] else ()
+    return ("-std=c99", "-fwrapv", "-fPIC", f"-O{knobs['optimise']}", *native)
+
+
+@cache
+def build(text: str, options: tuple[str, ...]) -> Path:
+    """Compile to a shared library, with its assembly beside it; once for each text in a process.
+
+    Raises CompileFailed, ToolchainMissing.
+    """
+    folder = Path(tempfile.mkdtemp(dir=_scratch().name))
+    source, asm, library = (folder / f"kernel{end}" for end in (".c", ".s", ".so"))
+    source.write_text(text, encoding="utf-8")
+    for step in ([*options, "-S", str(source), "-o", str(asm)],
+                 ["-shared", str(asm), "-o", str(library), "-lm"]):  # fmt: skip
+        try:
+            done = subprocess.run([_compiler(), *step], capture_output=True, text=True)
+        except FileNotFoundError as missing:
+            raise ToolchainMissing(f"there is no C compiler `{_compiler()}`", fix=_FIX) from missing
+        if done.returncode:
+            raise CompileFailed(f"{_compiler()} rejected the C", done.stderr.strip()[:2000])
+    return library
+
+
+@cache
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder that goes away with the process."""
+    return tempfile.TemporaryDirectory(prefix="ke-gen-c99-")
+
+
+def _compiler() -> str:
+    return os.environ.get("CC", "cc")
+
+
+@cache
+def processor() -> str:
+    """The name of this machine's CPU."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"one core of {next(names, 'this CPU')}"
+
+
+def flush_cache() -> None:
+    """Read and write more memory than caches hold."""
+    _flush_buffer()[...] += 1
+
+
+@cache
+def _flush_buffer() -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    return np.zeros(_FLUSH_BYTES, np.uint8)
