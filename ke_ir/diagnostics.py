@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
+from typing import NamedTuple
 
 MAX_ERRORS = 100
 """A reporter stops the work after so many diagnostics."""
 
 
-@dataclass(frozen=True)
-class Loc:
+class Loc(NamedTuple):
     """A range of the source text, in characters from its start."""
 
     start: int

@@ -183,6 +183,8 @@ def replace_dims(e: Expr, values: Mapping[str, Expr]) -> Expr:
 
 def variables(e: Expr) -> list[str]:
     """Names of the variables in ``e``, each once, in order of first appearance."""
+    if isinstance(e, Var):  # most coordinates are one
+        return [e.name]
     return list(dict.fromkeys(n.name for n in walk(e) if isinstance(n, Var)))
 
 

@@ -67,7 +67,7 @@ class Cursor:
 
     def since(self, first: int) -> Loc:
         """Place from token number ``first`` to the last token consumed."""
-        last = max(first, self.at - 1)
+        last = self.at - 1 if self.at > first else first
         return Loc(self.starts[first], self.starts[last] + len(self.texts[last]))
 
     def fail(

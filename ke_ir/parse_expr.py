@@ -104,20 +104,20 @@ class ExprParser(Cursor):
         return number_value(self.literal_text())
 
     def atom(self) -> Expr:
-        first = self.at
-        c = self.token[:1]
-        if self.is_number() or self.token in ("inf", "nan"):
+        first, token = self.at, self.token
+        c = token[:1]
+        if c == "%" and len(token) > 1 and not self.in_op:
+            self.advance()
+            return Var(token[1:], loc=self.since(first))
+        if self.is_number() or token in ("inf", "nan"):
             return Num(self._magnitude(), loc=self.since(first))
-        if self.token == "(":
+        if self.is_name():
+            return self.named(first)
+        if token == "(":
             self.advance()
             e = self.nested()
             self.expect(")")
             return e
-        if c == "%" and len(self.token) > 1 and not self.in_op:
-            name = self.advance()[1:]
-            return Var(name, loc=self.since(first))
-        if self.is_name():
-            return self.named(first)
         if c == "%" and self.in_op:
             self.fail(f"unexpected {self.found()}", ["an expression"], "names in an `op` have no %")
         self.unexpected("an expression")

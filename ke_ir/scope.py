@@ -78,7 +78,7 @@ class TypeScope:
         self._known_dims(e)
 
     def _known_dims(self, e: Expr) -> None:
-        for n in walk(e):
+        for n in () if isinstance(e, Var) else walk(e):
             if isinstance(n, Dim) and n.name not in self.dims:
                 hint = near(n.name, self.dims)
                 if n.name in self.loops or n.name in self.values:
@@ -199,7 +199,7 @@ class TypeScope:
 
 def check_integer(e: Expr) -> None:
     """Raise Invalid unless ``e`` has the form of an integer expression."""
-    for n in walk(e):
+    for n in () if isinstance(e, Var) else walk(e):
         ok = (
             isinstance(n, Dim | Var | Neg | Call)
             or (isinstance(n, Num) and type(n.value) is int)
@@ -220,7 +220,7 @@ def check_integer(e: Expr) -> None:
 
 def check_no_ends(e: Expr, where: str, expected: str) -> None:
     """Raise Invalid if ``begin`` or ``end``, which are for loop bounds, stand in ``e``."""
-    for n in walk(e):
+    for n in () if isinstance(e, Var) else walk(e):
         if isinstance(n, Call) and n.fn in ("begin", "end"):
             raise Invalid("coordinate", f"`{show(n, '%')}` in {where}", [expected])
 

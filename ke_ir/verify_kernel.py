@@ -29,6 +29,7 @@ class KernelVerifier:
         self.enclosing: list[LoopVar] = []
         self.live: dict[str, Interval] = {}
         self.writes: dict[str, list[Write]] = {}
+        self.failed = False
         self.stores: set[tuple[str, tuple[Expr, ...], tuple[int, ...]]] = set()
 
     def run(self) -> None:
@@ -63,11 +64,12 @@ class KernelVerifier:
             except Invalid as bad:
                 self.error(bad, s.loc)
                 # Later uses of the name would only repeat this complaint.
+                self.failed = True
                 for name in defined_names(s):
                     self.scope.values.setdefault(name, _UNKNOWN)
 
     def statement(self, s: Stmt) -> None:
-        if any(self.scope.values.get(x) is _UNKNOWN for x in _uses(s)):
+        if self.failed and any(self.scope.values.get(x) is _UNKNOWN for x in _uses(s)):
             for name in defined_names(s):
                 self.scope.values[name] = _UNKNOWN
             return
@@ -86,7 +88,7 @@ class KernelVerifier:
 
     def divisors(self, e: Expr) -> None:
         """Divisors are made of dims and numbers; they must be positive."""
-        for n in walk(e):
+        for n in () if isinstance(e, Var | Num) else walk(e):
             if isinstance(n, Bin) and n.op in ("//", "%"):
                 by = self.known(n.rhs)
                 if by is not None and by <= 0:

@@ -113,6 +113,7 @@ class Op(Stmt):
     family: ClassVar[str] = ""
     has_result: ClassVar[bool] = True
     pieces: ClassVar[tuple[Piece, ...]] = ()
+    operand_fields: ClassVar[tuple[str, ...]] = ()
 
     result: str | None = field(default=None, kw_only=True)
 
@@ -122,11 +123,8 @@ class Op(Stmt):
 
     def operands(self) -> tuple[Operand, ...]:
         """The operands that are values or literals, in order (not tensors, not coordinates)."""
-        return tuple(
-            getattr(self, f.name)
-            for f in fields(self)
-            if f.metadata.get("kind") == "operand" and getattr(self, f.name) is not None
-        )
+        found = [getattr(self, name) for name in self.operand_fields]
+        return tuple(x for x in found if x is not None)
 
     def coordinates(self) -> tuple[Expr, ...]:
         """The coordinate expressions of a memory op; empty for others."""
@@ -218,6 +216,7 @@ def register(cls: O) -> O:
     if not cls.mnemonics or not cls.__doc__:
         raise TypeError(f"{cls.__name__} needs mnemonics and a docstring")
     cls.pieces = tuple(_compile(cls.format, {f.name: f for f in fields(cls)}))
+    cls.operand_fields = tuple(f.name for f in fields(cls) if f.metadata.get("kind") == "operand")
     for m in cls.mnemonics:
         if m in REGISTRY:
             raise TypeError(f"op kind `{m}` is registered twice")

@@ -134,7 +134,7 @@ def test_truncated_at_every_place(seed: str) -> None:
 
 EQUATION = "op @f(x: f32[4]) -> (y: f32[4]) {{ y[i] = {} }}"
 KERNEL = "kernel @k(%x: f32[4]) -> (%y: f32[4]) {{\n parallel %i = 0 to 4 {{ {} }} }}"
-N = 100_000
+N = 30_000
 DEEP = {
     "parentheses": EQUATION.format("(" * N + "1" + ")" * N),
     "open parentheses": EQUATION.format("(" * N),
