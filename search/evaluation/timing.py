@@ -48,7 +48,9 @@ def _timed(
     module, program, full = subject.module, subject.program, subject.full
     measure: Any = getattr(target, "measure", None)
     if measure is None or target.availability().presence is not Presence.HERE:
-        return target.time(module, program, knobs, full), (), []
+        timing = target.time(module, program, knobs, full)
+        made_up = timing.detail.get("made_up")
+        return timing, (), [f"with made-up values of {made_up}"] if made_up else []
     inputs = legal_inputs(program, subject.op, full, seed=0, distribution="normal")
     path = Path(baseline) if baseline else None
     found = measure(module, program, knobs, full, inputs, baseline=path)
