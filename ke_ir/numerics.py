@@ -270,6 +270,8 @@ def round_to(x: Array, dtype: DType) -> Array:
         return round_bf16(x if x.dtype.kind == "f" else x.astype(np.float64))
     held = compute_dtype(dtype)
     if dtype.is_float and dtype.bits < 32:
+        if dtype.bits == 8 and x.dtype == np.float64:
+            x = _to_odd_float32(x)  # ml_dtypes goes through float32, and would round twice
         return x.astype(dtype.numpy()).astype(held)
     return x if x.dtype == held else x.astype(held)
 

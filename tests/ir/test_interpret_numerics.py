@@ -64,6 +64,15 @@ def test_float64_rounds_to_bfloat16_once() -> None:
     assert np.all(np.abs(got - x) <= np.abs(nearest - x).min(0))
 
 
+@pytest.mark.parametrize(("dtype", "low", "high"), [
+    (DType.F8E5M2, 1.0, 1.25), (DType.F8E4M3, 1.0, 1.125), (DType.F16, 1.0, 1 + 2.0**-10),
+])  # fmt: skip
+def test_float64_rounds_to_narrow_floats_once(dtype: DType, low: float, high: float) -> None:
+    middle = (low + high) / 2
+    x = np.array([middle - 2.0**-40, middle, middle + 2.0**-40])
+    assert numerics.round_to(x, dtype).tolist() == [low, low, high]
+
+
 def test_tf32_keeps_ten_bits_and_rounds_ties_away() -> None:
     x = np.float32([1 + 2.0**-11, -(1 + 2.0**-11), 1 + 2.0**-12, np.inf, np.nan, 3.0])
     got = numerics.round_tf32(x)
