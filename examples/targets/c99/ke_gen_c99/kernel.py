@@ -365,9 +365,13 @@ class KernelText:
         self._map(s, lambda at: self._read(s.x, [at[i] for i in places], d))
 
     def _reshape(self, s: Reshape | Expand) -> None:
-        """The same elements in the same order: another name for the variable."""
+        """The same elements in the same order: another name for the variable, if both are tiles."""
         assert s.result is not None
-        self.names[s.result] = self.names[str(s.x)]
+        t, result = self._type(s.x), self.scope.values[s.result]
+        if t.shape and result.shape:
+            self.names[s.result] = self.names[str(s.x)]
+        else:
+            self._map(s, lambda at: self._read(s.x, ["0"] * t.rank, t.dtype))
 
     def _along(self, s: Reduce | Scan, at: Sequence[str]) -> Callable[[str], str]:
         """The operand at one place of the dimension that is combined; ``at`` has the others."""
@@ -377,28 +381,30 @@ class KernelText:
     def _reduce(self, s: Reduce) -> None:
         t = self._type(s.x)
         variable, result = self._define(s)
+        got = self._declare("got", TileType(result.dtype))
         with self._each(result.shape) as at:
             x = self._along(s, at)
             if s.kind.startswith("arg"):
-                self._line("int got = 0;")
-                step = f"if ({x('r')} {'>' if s.kind == 'argmax' else '<'} {x('got')}) got = r"
+                better = f"{x('r')} {'>' if s.kind == 'argmax' else '<'} {x(got)}"
+                first, step = "0", f"if ({better}) {got} = r"
             else:
-                self._line(f"{register(t.dtype)} got = {x('0')};")
-                step = f"got = {_COMBINE[s.kind].format('got', x('r'))}"
+                first, step = x("0"), f"{got} = {_COMBINE[s.kind].format(got, x('r'))}"
+            self._line(f"{got} = {first};")
             self._line(f"for (int r = 1; r < {t.shape[s.dim]}; ++r) {step};")
-            self._line(f"{variable}{flat(at, result.shape)} = {rounded('got', result.dtype)};")
+            self._line(f"{variable}{flat(at, result.shape)} = {rounded(got, result.dtype)};")
 
     def _scan(self, s: Scan) -> None:
         variable, t = self._define(s)
+        got = self._declare("got", TileType(t.dtype))
         size = t.shape[s.dim]
         with self._each(t.shape[: s.dim] + t.shape[s.dim + 1 :]) as at:
             x = self._along(s, at)
-            self._line(f"{register(t.dtype)} got = {x(str(size - 1 if s.reverse else 0))};")
+            self._line(f"{got} = {x(str(size - 1 if s.reverse else 0))};")
             with self._block(f"for (int r = 0; r < {size}; ++r)"):
                 self._line(f"const int p = {f'{size - 1} - r' if s.reverse else 'r'};")
-                self._line(f"if (r) got = {_COMBINE[s.kind].format('got', x('p'))};")
+                self._line(f"if (r) {got} = {_COMBINE[s.kind].format(got, x('p'))};")
                 place = flat((*at[: s.dim], "p", *at[s.dim :]), t.shape)
-                self._line(f"{variable}{place} = {rounded('got', t.dtype)};")
+                self._line(f"{variable}{place} = {rounded(got, t.dtype)};")
 
     def _dot(self, s: Dot) -> None:
         if s.precision != "ieee":
