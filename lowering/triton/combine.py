@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from ke_ir.ops.arith import Binary, Cast
 from ke_ir.ops.base import Operand
 from ke_ir.ops.shape import Dot, Reduce, Scan
 from ke_ir.types import DType
@@ -71,11 +72,26 @@ def lower_reduce(ctx: Context, op: Reduce) -> None:
         return
     if op.kind == "prod":
         text = f"tl.reduce({bare(x)}, {op.dim}, {ctx.helper('multiply')})"
+    elif op.kind == "sum" and not _stays_a_sum(ctx, op):
+        text = f"tl.sum(tl.permute({bare(x)}, (0, 2, 1)), axis=2)"
     else:
         text = f"{_REDUCE[op.kind]}({bare(x)}, axis={op.dim})"
     if not op.kind.startswith("arg"):
         text = narrowed(ctx, text, d)
     ctx.define(op, t, text)
+
+
+def _stays_a_sum(ctx: Context, op: Reduce) -> bool:
+    """False for what Triton would turn into a TF32 ``dot``, silently: a broadcast product [M, K, 1]
+    x [1, K, N] summed over K. With the dimensions in another order it leaves the sum alone.
+    """
+    t = ctx.value(op.x).type
+    if t.rank != 3 or op.dim != 1 or not t.dtype.is_float:
+        return True
+    by = ctx.defined_by(op.x)
+    while isinstance(by, Cast):  # to its own dtype, perhaps
+        by = ctx.defined_by(by.x)
+    return not (isinstance(by, Binary) and by.fn == "mul")
 
 
 def narrowed(ctx: Context, text: str, d: DType) -> str:
@@ -172,13 +188,17 @@ def _matrix(ctx: Context, op: Dot, d: DType, a: str, b: str, acc: str | None, ra
 def _broadcast_product(
     ctx: Context, op: Dot, d: DType, a: str, b: str, acc: str | None, rank: int
 ) -> str:
-    """A `dot` too small for the matrix unit: multiply and add up, in full precision."""
+    """A `dot` too small for the matrix unit: multiply and add up, in full precision.
+
+    K is the last dimension: see ``_stays_a_sum`` for what Triton does to a sum over the middle.
+    """
     wide = ctx.scope.values[op.result or ""].dtype
     register = ctx.carriers.register(wide)
     if ctx.carriers.register(d) != register:
         a, b = (f"{x}.to({register})" for x in (a, b))
-    lead = ":, " if rank == 3 else ""
-    text = f"tl.sum({a}[{lead}:, :, None] * {b}[{lead}None, :, :], axis={rank - 1})"
+    lead, order = (":, ", "(0, 2, 1)") if rank == 3 else ("", "(1, 0)")
+    columns = f"tl.permute({b}, {order})"
+    text = f"tl.sum({a}[{lead}:, None, :] * {columns}[{lead}None, :, :], axis={rank})"
     return text if acc is None else f"{acc} + {text}"
 
 

@@ -218,6 +218,10 @@ class Context:
         if by is not None:
             self._definitions[name] = by
 
+    def defined_by(self, name: Operand) -> Stmt | None:
+        """The statement that computes a value, unless it is written without one (a constant)."""
+        return self._definitions[name][0] if name in self._definitions else None
+
     def lends(self, name: Operand, loop: For) -> bool:
         """Whether a loop may carry a value in the variable of the one it starts from."""
         if not isinstance(name, str) or name not in self._definitions:

@@ -13,8 +13,8 @@ from tests.lowering_triton.test_numbers import FLOATS, INTS, UNARY, dot_kernel
 from tests.lowering_triton.test_structure import STRUCTURES
 
 
-def compiles(module: Module, traits: Traits) -> None:
-    """Compile the module's program; raises CompileFailed."""
+def compiles(module: Module, traits: Traits) -> str:
+    """Compile the module's program and return its TTIR; raises CompileFailed."""
     from targets.amd.specs import SPECS as AMD
     from targets.base import Source
     from targets.nvidia.specs import SPECS as NVIDIA
@@ -24,6 +24,7 @@ def compiles(module: Module, traits: Traits) -> None:
     text = lowered(module, traits=traits, knobs=knobs)
     compiled = compile_source(Source(text, "python", ".py"), {**AMD, **NVIDIA}[traits.arch])
     assert all(compiled.binary.values())
+    return "".join(x for name, x in compiled.stages.items() if name.endswith("ttir"))
 
 
 @pytest.mark.parametrize("traits", [H100, MI300], ids=lambda t: t.arch)
@@ -62,3 +63,23 @@ def test_functions_and_casts(d: str, traits: Traits) -> None:
 @pytest.mark.parametrize("tile", [(32, 16, 64), (24, 48, 40), (16, 16, 8)])
 def test_dots(d: str, precision: str, tile: tuple[int, int, int], traits: Traits) -> None:
     compiles(dot_kernel(d, precision, *tile), traits)
+
+
+OUTER_PRODUCT = kernel(
+    "(%x: f32[16, 32], %w: f32[32, 16]) -> (%y: f32[16, 16])",
+    "",
+    "parallel %i = 0 to 16 tile 16, %j = 0 to 16 tile 16 {\nfor %k = 0 to 32 tile 32 {\n"
+    "%a = load %x[%i, %k] : f32[16, 32]\n%b = load %w[%k, %j] : f32[32, 16]\n"
+    "%ae = expand %a dim 2\n%be = expand %b dim 0\n%p = mul %ae, %be\n"
+    "%s = reduce sum %p dim 1\nstore %s, %y[%i, %j]\n}}",
+)
+
+
+@pytest.mark.parametrize("traits", [H100, MI300], ids=lambda t: t.arch)
+@pytest.mark.parametrize(
+    "module",
+    [dot_kernel("f32", "ieee", 16, 16, 8), dot_kernel("f8e4m3", "ieee", 16, 16, 8), OUTER_PRODUCT],
+    ids=["small f32", "small f8", "outer product"],
+)
+def test_a_sum_of_products_does_not_become_a_tf32_dot(module: Module, traits: Traits) -> None:
+    assert "tt.dot" not in compiles(module, traits)
