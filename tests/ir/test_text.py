@@ -9,15 +9,30 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from ke_ir.expr import Bin, Neg, Num, Var, show
+from ke_ir.diagnostics import IRError
+from ke_ir.expr import (
+    BINARY_OPERATORS,
+    FUNCTIONS,
+    REDUCTIONS,
+    Bin,
+    Call,
+    Dim,
+    Neg,
+    Num,
+    Reduce,
+    Ref,
+    Var,
+    show,
+    walk,
+)
 from ke_ir.hashing import structural_hash
-from ke_ir.ir import Module, statements
+from ke_ir.ir import Module, OpDef, statements
 from ke_ir.ops import REGISTRY, Op
 from ke_ir.parser import parse
 from ke_ir.printer import print_module, print_op
 from ke_ir.verify import verify
 from tests.ir.kernel_strategies import kernels
-from tests.ir.module_strategies import modules, nested_operands, rewritten
+from tests.ir.module_strategies import modules, nested_operands, op_defs, rewritten
 
 EXAMPLES = sorted(Path(__file__).parents[2].joinpath("examples").glob("*.ir"))
 SLOW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -129,8 +144,6 @@ def test_negative_zero_outside_is_kept() -> None:
 
 @pytest.mark.parametrize("word", ["true", "false", "inf", "nan", "sum", "else", "to", "and"])
 def test_words_of_the_language_do_not_name_tensors_dims_or_indices(word: str) -> None:
-    from ke_ir.diagnostics import IRError
-
     for text in (
         f"op @f({word}: f32[4]) -> (y: f32[4]) {{ y[i] = 1 }}",
         f"op @f(x: f32[4]) -> (y: f32[4]) dims {word} = 4 {{ y[i] = x[i] }}",
@@ -138,3 +151,30 @@ def test_words_of_the_language_do_not_name_tensors_dims_or_indices(word: str) ->
     ):
         with pytest.raises(IRError, match="is a word of the language"):
             parse(text)
+
+
+def test_random_ops_have_every_kind_of_expression() -> None:
+    seen: set[object] = set()
+
+    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @given(op_defs())
+    def collect(op: OpDef) -> None:
+        for e in (n for eq in op.equations for n in walk(eq.rhs)):
+            seen.add(type(e))
+            match e:
+                case Bin(op=name) | Reduce(kind=name):
+                    seen.add((type(e), name))
+                case Ref(fill=fill) if fill is not None:
+                    seen.add("else")
+
+    collect()
+    assert {Num, Dim, Var, Bin, Neg, Call, Ref, Reduce, "else"} <= seen
+    assert {(Bin, o) for o in BINARY_OPERATORS} <= seen
+    assert {(Reduce, r) for r in REDUCTIONS} <= seen
+
+
+@pytest.mark.parametrize("fn", FUNCTIONS)
+def test_every_function_reads_back(fn: str) -> None:
+    args = ("x[i] > 0", "x[i]", "1.5")[-FUNCTIONS[fn] :] if fn != "not" else ("x[i] > 0",)
+    text = f"select({fn}({', '.join(args)}), 1, 0)" if fn == "not" else f"{fn}({', '.join(args)})"
+    check_round_trip(parse(f"op @f(x: f64[3]) -> (y: f64[3]) {{ y[i] = {text} }}"))
