@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ke_gen.faults import BAD_INPUT, WRONG, Fault
+from ke_gen.faults import BAD_INPUT, WRONG, Fault, explain
 from ke_gen.files import read_text, shown
 
 if TYPE_CHECKING:
@@ -77,13 +77,23 @@ def evaluate(
 
 
 def _targets(given: str) -> tuple[str, ...]:
-    """Names with their architecture. Raises TargetError for unknown ones before any work."""
-    from targets.registry import find_target, target_names
+    """Names with their architecture. Raises TargetError for unknown ones before any work.
 
-    names = [n.strip() for n in given.split(",") if n.strip()] or list(target_names())
-    if not names:
+    Of all installed, those whose package is broken are left out and named on standard error.
+    """
+    from targets.registry import BrokenTarget, find_target, target_names
+
+    asked = [n.strip() for n in given.split(",") if n.strip()]
+    found = []
+    for name in asked or target_names():
+        try:
+            found.append(find_target(name))
+        except BrokenTarget as broken:
+            if asked:
+                raise
+            explain(broken)
+    if not found:
         raise Fault(BAD_INPUT, "no targets are installed", "reinstall ke-gen")
-    found = [find_target(name) for name in names]
     return tuple(dict.fromkeys(f"{t.name}.{t.arch}" for t in found))
 
 

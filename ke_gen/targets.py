@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ke_gen.terminal import print_table, print_wrapped
+
+if TYPE_CHECKING:
+    from targets.base import Target
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -39,22 +42,23 @@ def targets(as_json: bool) -> int:
 
 def _rows(name: str) -> list[dict[str, Any]]:
     from targets.base import TargetError
-    from targets.registry import target_class
+    from targets.registry import find_target, target_class
 
     try:
-        cls = target_class(name)
-        return [_row(name, arch, cls(arch)) for arch in cls.archs()]
+        archs = tuple(target_class(name).archs())
+        return [_row(find_target(name, arch)) for arch in archs]
     except TargetError as error:
-        return [
-            {"target": name, "hardware": "", "presence": "missing", "reason": str(error),
-             "fix": error.fix}
-        ]  # fmt: skip
+        reason, fix = str(error), error.fix
+    except Exception as error:  # somebody else's code: it costs its own row only
+        reason = f"the target itself failed: {type(error).__name__}: {error}"
+        fix = "report it to whom the target is from"
+    return [{"target": name, "hardware": "", "presence": "missing", "reason": reason, "fix": fix}]
 
 
-def _row(name: str, arch: str, target: Any) -> dict[str, Any]:
+def _row(target: Target) -> dict[str, Any]:
     found = target.availability()
     return {
-        "target": f"{name}.{arch}",
+        "target": f"{target.name}.{target.arch}",
         "hardware": target.spec.name,
         "presence": found.presence.value,
         "reason": found.reason,

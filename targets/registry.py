@@ -13,10 +13,10 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from ke_ir.diagnostics import near
-from targets.base import TargetError, UnknownArch
+from targets.base import Target, TargetError, UnknownArch
 
 if TYPE_CHECKING:
-    from targets.base import Knobs, Target
+    from targets.base import Knobs
 
 GROUP = "ke_gen.targets"
 
@@ -26,7 +26,7 @@ class UnknownTarget(TargetError):
 
 
 class BrokenTarget(TargetError):
-    """The package that offers the target cannot be imported."""
+    """The package that offers the target fails, or lacks a part of the protocol."""
 
 
 @cache
@@ -50,14 +50,25 @@ def target_class(name: str) -> Any:
     if entry is None:
         raise UnknownTarget(f"unknown target `{name}`", fix=_help(name, target_names(), "targets"))
     try:
-        return entry.load()
+        found = entry.load()
     except Exception as error:
-        package = entry.dist.name if entry.dist is not None else entry.value
-        raise BrokenTarget(
-            f"target `{name}` cannot be loaded from {entry.value}",
-            f"{type(error).__name__}: {error}",
-            f"reinstall or remove the package `{package}`",
-        ) from error
+        raise _broken(entry, f"{type(error).__name__}: {error}") from error
+    if lacking := [m for m in _MEMBERS if not hasattr(found, m)]:
+        raise _broken(entry, f"it has no {', '.join(f'`{m}`' for m in lacking)}")
+    return found
+
+
+_MEMBERS = tuple(n for n in vars(Target) if not n.startswith("_"))
+"""Methods and properties of the protocol."""
+
+
+def _broken(entry: EntryPoint, why: str) -> BrokenTarget:
+    package = entry.dist.name if entry.dist is not None else entry.value
+    return BrokenTarget(
+        f"target `{entry.name}` cannot be loaded from {entry.value}",
+        why,
+        f"reinstall or remove the package `{package}`",
+    )
 
 
 def find_target(name: str, arch: str = "") -> Target:
@@ -73,14 +84,22 @@ def find_target(name: str, arch: str = "") -> Target:
             f"`{name}` and the architecture `{arch}` disagree",
             fix=f"give one of `{base}.{dotted}` and `{base}.{arch}`",
         )
-    archs = tuple(cls.archs())
-    wanted = dotted or arch or archs[0]
-    if wanted not in archs:
-        raise UnknownArch(
-            f"target `{base}` has no architecture `{wanted}`",
-            fix=_help(wanted, archs, "architectures"),
-        )
-    target: Target = cls(wanted)
+    try:
+        archs = tuple(cls.archs())
+        wanted = dotted or arch or archs[0]
+        if wanted not in archs:
+            raise UnknownArch(
+                f"target `{base}` has no architecture `{wanted}`",
+                fix=_help(wanted, archs, "architectures"),
+            )
+        target: Target = cls(wanted)
+    except TargetError:
+        raise
+    except Exception as error:
+        raise _broken(_entries()[base], f"{type(error).__name__}: {error}") from error
+    if (target.name, target.arch) != (base, wanted):
+        itself = f"{target.name}.{target.arch}"
+        raise _broken(_entries()[base], f"asked for `{base}.{wanted}` it calls itself `{itself}`")
     return target
 
 
