@@ -126,7 +126,10 @@ class C99Target:
     def time(
         self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int]
     ) -> Timing:
-        """The median of runs, each after the cache was flushed, on made-up inputs."""
+        """The median of runs, each after the cache was flushed, on made-up inputs.
+
+        Integers may decide how much there is to do, so that a remark names them.
+        """
         from targets.made_up import made_up_inputs
 
         inputs = made_up_inputs(module, program, dims)
@@ -140,6 +143,8 @@ class C99Target:
             "runs": len(runs), "fastest_seconds": min(runs), "slowest_seconds": max(runs),
             "once_seconds": once,
         }  # fmt: skip
+        if integers := [p.name for p in program.inputs if p.type.dtype.is_int]:
+            detail["made_up"] = ", ".join(integers)
         return Timing(Kind.MEASURED, statistics.median(runs), processor(), detail)
 
     def estimate(
