@@ -302,5 +302,7 @@ def _place(text: str, line: str, after: str) -> re.Match[str] | None:
     at = re.search(rf"%{found[1]}\b", after)
     if len(used) != 2 or not takes or at is None:
         return None
+    if after[at.end() :].startswith(" ["):  # a type before it would take the brackets for its own
+        return None
     inside = after[: at.start()].count("[") > after[: at.start()].count("]")
     return None if inside else at
