@@ -30,6 +30,7 @@ class KernelVerifier:
         self.live: dict[str, Interval] = {}
         self.writes: dict[str, list[Write]] = {}
         self.failed = False
+        self.is_loop: dict[str, bool] = {}  # of each name defined so far
         self.stores: set[tuple[str, tuple[Expr, ...], tuple[int, ...]]] = set()
 
     def run(self) -> None:
@@ -95,12 +96,18 @@ class KernelVerifier:
                     raise Invalid("division", f"`{show(n, '%')}` divides by {by}",
                                   ["a positive number"])  # fmt: skip
 
-    def fresh(self, names: Iterable[str]) -> None:
+    def fresh(self, names: Iterable[str], loop: bool = False) -> None:
+        """Names may be taken again once their block has ended, but never by the other sort: whoever
+        walks a body along with types may then look a name up without knowing where it stands."""
         for n in names:
             if n in self.scope.values or n in self.scope.loops:
                 raise Invalid("redefined", f"%{n} is already defined here", ["another name"])
             if n in self.scope.tensors:
                 raise Invalid("redefined", f"%{n} is a tensor of the kernel", ["another name"])
+            if self.is_loop.setdefault(n, loop) is not loop:
+                was = "a value" if loop else "a loop variable"
+                raise Invalid("redefined", f"%{n} is {was} elsewhere in the kernel",
+                              ["another name"])  # fmt: skip
 
     def loop(self, s: For | Parallel) -> None:
         is_for = isinstance(s, For)
@@ -110,7 +117,7 @@ class KernelVerifier:
         vars_ = (s.var,) if isinstance(s, For) else s.vars
         values, loops, live = dict(self.scope.values), dict(self.scope.loops), dict(self.live)
         for v in vars_:
-            self.fresh([v.name])
+            self.fresh([v.name], loop=True)
             for bound in (v.lo, v.hi):
                 self.scope.check_bound(bound)
             if not is_for and (variables(v.lo) or variables(v.hi)):

@@ -218,6 +218,8 @@ CASES = [
          "the loop carries 1 values and gives 2", "1 results"),
     Case("redefined", value("«%f = exp %f»"), "%f is already defined here", "another name"),
     Case("redefined", value("«%x = exp %f»"), "%x is a tensor of the kernel"),
+    Case("redefined", value("for %l = 0 to 2 { }\n «%l = exp %f»"),
+         "%l is a loop variable elsewhere in the kernel", "another name"),
     Case("undefined", value("«%o = exp %ff»"), "%ff is not defined here", "a value in scope",
          "did you mean `f`?"),
     Case("undefined", value("«%o = load %x[%ij] : f32[16]»"), "%ij is not defined here",
