@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,11 +108,10 @@ class C99Target:
         from ke_gen_c99.lower import lower
 
         lowered = lower(module, program, dims, SPEC.local_bytes)
-        library = build(lowered.text, flags(knobs))
+        built = build(lowered.text, flags(knobs))
         resources = {n: Resources(shared_bytes=size) for n, size in lowered.tile_bytes.items()}
-        asm = library.with_suffix(".s").read_text(encoding="utf-8")
         source = Source(lowered.text, "c", ".c")
-        return Compiled(source, resources, {"asm": asm}, {program.name: library.read_bytes()})
+        return Compiled(source, resources, {"asm": built.asm}, {program.name: built.binary})
 
     def run(
         self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int],
@@ -172,7 +172,7 @@ class Call:
 
         from ke_gen_c99.lower import arguments
 
-        self.library = ctypes.CDLL(str(build(text, flags(knobs))))
+        self.library = build(text, flags(knobs)).library
         self.sizes = [ctypes.c_int64(dims[d.name]) for d in program.dims]
         self.arrays: dict[str, np.ndarray[Any, Any]] = {}
         for name, t in arguments(program).items():
@@ -198,30 +198,39 @@ def flags(knobs: Knobs) -> tuple[str, ...]:
     return ("-std=c99", "-fwrapv", "-fPIC", f"-O{knobs['optimise']}", *native)
 
 
+@dataclass(frozen=True)
+class Built:
+    """A shared library, loaded, with its bytes and the assembly it was made from."""
+
+    library: ctypes.CDLL
+    binary: bytes
+    asm: str
+
+
 @cache
-def build(text: str, options: tuple[str, ...]) -> Path:
-    """Compile to a shared library, with its assembly beside it; once for each text in a process.
+def build(text: str, options: tuple[str, ...]) -> Built:
+    """Compile and load; once for each text in a process, so that other sizes cost nothing.
 
     Raises CompileFailed, ToolchainMissing.
     """
-    folder = Path(tempfile.mkdtemp(dir=_scratch().name))
-    source, asm, library = (folder / f"kernel{end}" for end in (".c", ".s", ".so"))
-    source.write_text(text, encoding="utf-8")
-    for step in ([*options, "-S", str(source), "-o", str(asm)],
-                 ["-shared", str(asm), "-o", str(library), "-lm"]):  # fmt: skip
-        try:
-            done = subprocess.run([_compiler(), *step], capture_output=True, text=True)
-        except FileNotFoundError as missing:
-            raise ToolchainMissing(f"there is no C compiler `{_compiler()}`", fix=_FIX) from missing
-        if done.returncode:
-            raise CompileFailed(f"{_compiler()} rejected the C", done.stderr.strip()[:2000])
-    return library
+    with tempfile.TemporaryDirectory(prefix="ke-gen-c99-") as folder:
+        source, asm, library = (Path(folder, f"kernel{end}") for end in (".c", ".s", ".so"))
+        source.write_text(text, encoding="utf-8")
+        _cc(*options, "-S", str(source), "-o", str(asm))
+        _cc("-shared", str(asm), "-o", str(library), "-lm")
+        # Loaded, it no longer needs its file.
+        return Built(
+            ctypes.CDLL(str(library)), library.read_bytes(), asm.read_text(encoding="utf-8")
+        )
 
 
-@cache
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    """A folder that goes away with the process."""
-    return tempfile.TemporaryDirectory(prefix="ke-gen-c99-")
+def _cc(*arguments: str) -> None:
+    try:
+        done = subprocess.run([_compiler(), *arguments], capture_output=True, text=True)
+    except FileNotFoundError as missing:
+        raise ToolchainMissing(f"there is no C compiler `{_compiler()}`", fix=_FIX) from missing
+    if done.returncode:
+        raise CompileFailed(f"{_compiler()} rejected the C", done.stderr.strip()[:2000])
 
 
 def _compiler() -> str:
