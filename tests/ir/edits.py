@@ -97,7 +97,7 @@ def _changes(s: Stmt) -> Iterator[Stmt]:
             for value in _other(s, kind, getattr(s, f.name), f.metadata.get("choices")):
                 yield replace(s, **{f.name: value})  # type: ignore[arg-type]
     elif isinstance(s, Yield):
-        yield replace(s, values=(*s.values[:-1], 31))
+        yield replace(s, values=(*s.values[:-1], 31 if s.values[-1:] != (31,) else 32))
 
 
 def _var_changes(v: Any) -> Iterator[Any]:
@@ -130,8 +130,8 @@ def _other(op: Op, kind: str, value: Any, choices: frozenset[str] | None) -> Ite
         if value:
             yield (Bin("+", value[0], Num(1)), *value[1:])
     elif kind == "fill":
-        yield 77
+        yield 77 if value != 77 else 78
     elif kind == "value":
-        yield Bin("+", value, Num(1)) if isinstance(value, Expr) else 77
+        yield Bin("+", value, Num(1)) if isinstance(value, Expr) else (77 if value != 77 else 78)
     elif kind == "operand" and value is not None:
         yield 77 if isinstance(value, str) else "other"
