@@ -15,6 +15,7 @@ from ke_ir.ops.shape import Dot, Reduce, Scan
 from ke_ir.types import DType
 from lowering.triton.context import Context, padded_of
 from lowering.triton.elementwise import converted, rounded
+from lowering.triton.locality import mistaken
 from lowering.triton.options import Unsupported
 from lowering.triton.values import (
     F8,
@@ -70,12 +71,18 @@ def lower_reduce(ctx: Context, op: Reduce) -> None:
         fn = "tl.max" if op.kind == "any" else "tl.min"
         ctx.define(op, t, f"{fn}({x}.to(tl.int32), axis={op.dim}) != 0")
         return
+    axis = op.dim
+    if mistaken(ctx, op):
+        # With its dimensions in another order, the pass leaves the tile alone; that costs nothing.
+        ctx.out.line("# Permuted, or Triton may get this reduction wrong (its issue 11836).")
+        order = tuple_text([str(d) for d in (op.dim, *range(op.dim))])
+        x, axis = f"tl.permute({bare(x)}, {order})", 0
     if op.kind == "prod":
-        text = f"tl.reduce({bare(x)}, {op.dim}, {ctx.helper('multiply')})"
+        text = f"tl.reduce({bare(x)}, {axis}, {ctx.helper('multiply')})"
     elif op.kind == "sum" and not _stays_a_sum(ctx, op):
         text = f"tl.sum(tl.permute({bare(x)}, (0, 2, 1)), axis=2)"
     else:
-        text = f"{_REDUCE[op.kind]}({bare(x)}, axis={op.dim})"
+        text = f"{_REDUCE[op.kind]}({bare(x)}, axis={axis})"
     if not op.kind.startswith("arg"):
         text = narrowed(ctx, text, d)
     ctx.define(op, t, text)

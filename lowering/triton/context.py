@@ -76,6 +76,7 @@ class Context:
         self.env: dict[str, Interval] = {}
         self.multiples: dict[str, int] = {}
         self.assign_to: dict[int, str] = {}
+        self.loops: list[For] = []  # those written as loops, around the statement at hand
         inner = [s for s in statements(kernel.body) if isinstance(s, For) and is_innermost(s)]
         self.stages = {s.stages for s in inner if self.trips(s.var) != 1}
         self._definitions: dict[str, tuple[Stmt, int]] = {}

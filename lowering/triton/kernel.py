@@ -280,7 +280,9 @@ def _lower_for(ctx: Context, s: For) -> None:
         start = _open_loop(ctx, s)
         with ctx.out.indented(), ctx.names.scope():
             _enter_loop_index(ctx, s.var, start)
+            ctx.loops.append(s)
             _lower_iteration(ctx, s, carried)
+            ctx.loops.pop()
     ctx.scope.leave(s)
     for i, (result, (name, _)) in enumerate(zip(s.results, s.carries, strict=True)):
         ctx.enter(result, Value(carried[i], ctx.values[name].type, owned=True), (s, i))

@@ -68,6 +68,10 @@ class Uses:
                     for i, r in enumerate(s.results):
                         new(s, i, r, block)
 
+    def users(self, s: Stmt, place: int = 0) -> list[Stmt]:
+        """The statements that use a definition, once for each use; ``place`` as below."""
+        return [user for user, _, _ in self._found[id(s), place].users]
+
     def _only_user(self, s: Stmt) -> tuple[Stmt, str] | None:
         """The statement of the same block that is the value's one user, and how it uses it."""
         d = self._found[id(s), 0]

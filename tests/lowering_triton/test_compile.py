@@ -13,8 +13,8 @@ from tests.lowering_triton.test_numbers import FLOATS, INTS, UNARY, dot_kernel
 from tests.lowering_triton.test_structure import STRUCTURES
 
 
-def compiles(module: Module, traits: Traits) -> str:
-    """Compile the module's program and return its TTIR; raises CompileFailed."""
+def compiles(module: Module, traits: Traits, stage: str = "ttir") -> str:
+    """Compile the module's program and return one of its stages; raises CompileFailed."""
     from targets.amd.specs import SPECS as AMD
     from targets.base import Source
     from targets.nvidia.specs import SPECS as NVIDIA
@@ -24,7 +24,7 @@ def compiles(module: Module, traits: Traits) -> str:
     text = lowered(module, traits=traits, knobs=knobs)
     compiled = compile_source(Source(text, "python", ".py"), {**AMD, **NVIDIA}[traits.arch])
     assert all(compiled.binary.values())
-    return "".join(x for name, x in compiled.stages.items() if name.endswith("ttir"))
+    return compiled.stages[stage]
 
 
 @pytest.mark.parametrize("traits", [H100, MI300], ids=lambda t: t.arch)
