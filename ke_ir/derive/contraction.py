@@ -126,6 +126,27 @@ def stored_dtype(e: Expr, tensors: Mapping[str, TensorType], local: Container[st
     return tensors[e.tensor].dtype if plain and all(map(is_affine, e.indices)) else None
 
 
+_HALF = (DType.F16, DType.BF16)
+_WIDER = {
+    DType.F8E4M3: (*_HALF, DType.F32, DType.F64), DType.F8E5M2: (*_HALF, DType.F32, DType.F64),
+    DType.F16: (DType.F32, DType.F64), DType.BF16: (DType.F32, DType.F64), DType.F32: (DType.F64,),
+}  # fmt: skip
+
+
+def widens(a: DType, b: DType) -> bool:
+    """True if every value of ``a`` is one of ``b``, both floats, or the two are the same."""
+    return a is b or b in _WIDER.get(a, ())
+
+
+def common_dtype(a: DType | None, b: DType | None) -> DType | None:
+    """Dtype of at most 16 bits in which both operands are exact; None if there is none."""
+    if a is b:
+        return a
+    if a is None or b is None:
+        return None
+    return next((c for c in _HALF if widens(a, c) and widens(b, c)), None)
+
+
 class DotProduct(Accumulator):
     """A contraction whose rows and columns are tiled by the loop variables named."""
 
@@ -139,7 +160,7 @@ class DotProduct(Accumulator):
     def probe(self, loops: Sequence[LoopVar]) -> None:
         kinds = [stored_dtype(e, self.k.tensors, self.k.values)
                  for e in (self.c.a, self.c.b)]  # fmt: skip
-        plain = kinds[0] if kinds[0] is kinds[1] else None
+        plain = common_dtype(*kinds)
         if plain is None or (plain.is_float and dot_dtype(plain) is not self.k.real):
             plain = self.k.real
         self.operand, self.dtype = plain, dot_dtype(plain)
@@ -172,7 +193,8 @@ class DotProduct(Accumulator):
     def side(self, e: Expr, tiled: LoopVar, axes: tuple[str, str], zero: bool) -> Val:
         """One operand; 0 (or, where 0 is not needed, anything) beyond the loop's range."""
         k = self.k
-        if stored_dtype(e, k.tensors, k.values) is self.operand:
+        stored = stored_dtype(e, k.tensors, k.values)
+        if stored is not None and widens(stored, self.operand):
             assert isinstance(e, Ref)
             return k.b.spread(k.b.cast(k.raw(e), self.operand), axes)
         if zero:

@@ -82,41 +82,39 @@ def _draw(
     distribution: str,
     positive: bool,
 ) -> Array:
+    # A tensor of rank 0 is drawn as a numpy scalar, hence the calls of asarray.
     if dtype.is_bool:
-        return rng.random(shape) < 0.5
+        return np.asarray(rng.random(shape) < 0.5)
     if dtype.is_int:
-        return _integers(rng, dtype, shape, role)
+        return np.asarray(_integers(rng, shape, role, dtype), dtype.numpy())
     if distribution == "uniform":
         x = rng.random(shape)
     else:
         x = rng.standard_normal(shape)
     if distribution == "mixed":
         x = np.copysign(np.exp2(rng.uniform(-10, 3, shape)), x)
-        x[rng.random(shape) < 0.05] = 0.0
+        x = np.where(rng.random(shape) < 0.05, 0.0, x)
     if positive:
         x = np.abs(x) + 1 / 16
     return np.asarray(x.astype(dtype.numpy()))
 
 
 def _integers(
-    rng: np.random.Generator, dtype: DType, shape: tuple[int, ...], role: Role | None
-) -> Array:
+    rng: np.random.Generator, shape: tuple[int, ...], role: Role | None, dtype: DType
+) -> Array | np.int64:
     if role is None:
         low = 0 if dtype is DType.U8 else -_DEFAULT_INTEGERS
-        return rng.integers(low, _DEFAULT_INTEGERS, shape, endpoint=True).astype(dtype.numpy())
-    if role.sorted_offsets:
-        x = np.sort(rng.integers(role.low, role.high, shape, endpoint=True), axis=-1)
-        if shape and shape[-1]:
-            x[..., 0], x[..., -1] = role.low, role.high
-            if shape[-1] == 1:
-                x[..., 0] = role.low
-        return x.astype(dtype.numpy())
+        return rng.integers(low, _DEFAULT_INTEGERS, shape, endpoint=True)
     if role.high < role.low:
-        return np.zeros(shape, dtype.numpy())
-    x = rng.integers(role.low, role.high, shape, endpoint=True)
-    if role.outside:
+        return np.zeros(shape, np.int64)
+    x: Array = np.asarray(rng.integers(role.low, role.high, shape, endpoint=True))
+    if role.sorted_offsets and shape and shape[-1]:
+        x = np.sort(x, axis=-1)
+        x[..., -1] = role.high
+        x[..., 0] = role.low
+    elif role.outside:
         x = np.where(rng.random(shape) < 0.1, rng.choice([role.low - 1, role.high + 1], shape), x)
-    return x.astype(dtype.numpy())
+    return x
 
 
 def integer_roles(op: OpDef, dims: Mapping[str, int]) -> dict[str, Role]:

@@ -199,7 +199,7 @@ class _KernelCost:
         batch = math.prod(a.shape[:-2])
         size: int = a.dtype.bytes
         if a.dtype is DType.F64 or (a.dtype is DType.F32 and s.precision == "ieee"):
-            return "vector", batch * m * n * k * size / self.c["vector_bytes"]
+            return "vector", 2 * batch * m * n * k * size / self.c["vector_bytes"]
         if s.precision.startswith("bf16") or a.dtype in (DType.F8E4M3, DType.F8E5M2):
             size = 2
         rows = self.c["dpe_rows"]

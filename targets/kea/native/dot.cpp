@@ -95,8 +95,8 @@ double dpe_cycles(int64_t m, int64_t n, int64_t k, DType t, int precision) {
   const Precision& p = kPrecisions[precision];
   double passes = 1, bytes = size_of(t);
   if (t == DType::F64 || (t == DType::F32 && precision == 0)) {
-    // No such mode in the DPE: multiply-adds on the vector core.
-    return std::ceil(double(m) * n * k * bytes / c.vector_bytes);
+    // No such mode in the DPE: a multiply and an add on the vector core.
+    return 2 * std::ceil(double(m) * n * k * bytes / c.vector_bytes);
   }
   if (t == DType::F8E4M3 || t == DType::F8E5M2) bytes = 2;  // widened to f16 on the way in
   if (p.round == to_bf16) bytes = 2;
