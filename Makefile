@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NATIVE := $(wildcard targets/kea/native/*)
-EXTRAS := gpu,kea,test,lint
+EXTRAS := gpu,kea,postgresql,test,lint
 # Two workers: what the smallest supported machine has.
 WORKERS ?= 2
 

@@ -19,6 +19,8 @@ COMMANDS = {
     "eval": "ke_gen.evaluate:evaluate",
     "diff": "ke_gen.diff:diff",
     "targets": "ke_gen.targets:targets",
+    "search": "ke_gen.search:search",
+    "resume": "ke_gen.search:resume",
 }
 """Subcommands. The main form, ``ke-gen --target T FILE``, has none."""
 

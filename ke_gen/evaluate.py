@@ -51,7 +51,7 @@ def evaluate(
     from search.evaluation.evaluator import Evaluator
     from search.evaluation.pool import GIB, Limits
 
-    names = _targets(targets)
+    names = chosen_targets(targets)
     code = 0
     report: list[dict[str, Any]] = []
     with Evaluator(limits=Limits(seconds, int(memory * GIB))) as evaluator, _Progress() as progress:
@@ -76,7 +76,7 @@ def evaluate(
     return code
 
 
-def _targets(given: str) -> tuple[str, ...]:
+def chosen_targets(given: str) -> tuple[str, ...]:
     """Names with their architecture. Raises TargetError for unknown ones before any work.
 
     Of all installed, those whose package is broken are left out and named on standard error.

@@ -22,6 +22,8 @@ COMMANDS_HELP = (
     ("check FILE...", "verify, and check the meaning of kernels against their ops"),
     ("eval FILE...", "check and time on each target: a table, or --json"),
     ("diff A.ir B.ir", "which statements two files differ in"),
+    ("search FILE", "search for the fastest correct kernel on each target"),
+    ("resume RUN", "carry on a search that was stopped or killed"),
     ("targets", "what is here, what is missing, and why"),
 )
 

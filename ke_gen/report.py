@@ -51,7 +51,11 @@ def _row(v: Verdict) -> tuple[str, ...]:
 
 def duration(timing: Timing) -> str:
     """Seconds with three digits in a fitting unit."""
-    seconds = timing.seconds
+    return duration_text(timing.seconds)
+
+
+def duration_text(seconds: float) -> str:
+    """As ``duration``; of what kind the figure is, is for the caller to say."""
     scale, unit = next((u for u in _UNITS if seconds >= u[0]), _UNITS[-1])
     return f"{seconds / scale:.3g} {unit}"
 

@@ -1,0 +1,190 @@
+"""From picks to candidates: asks the operator, screens what it proposes, and chooses."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import random
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from search.evaluation.pool import WorkerFailed
+from search.operators.diagnosis import diagnose
+from search.parts import OPERATORS, Memory, Pick, Policy, Proposal, Request, View, find_part
+
+if TYPE_CHECKING:
+    from search.config import Config
+    from search.evaluation.evaluator import Evaluator
+    from search.graph import Node
+    from search.store import Store
+
+_TASKS = "search.tasks"
+_UNRANKED = 0.25
+"""Share of candidates that are taken without regard to the model, which may be wrong."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A candidate to be judged; with an ``error`` it is not valid KE-IR."""
+
+    parent: str
+    proposal: Proposal
+    island: int
+    key: str
+    text: str
+    features: Mapping[str, float] = field(default_factory=dict)
+    estimates: Mapping[str, float] = field(default_factory=dict)
+    changes: Mapping[str, int] = field(default_factory=dict)
+    error: str = ""
+
+
+class Expander:
+    """``exhausted`` names the parents of the last plan that have nothing more to offer."""
+
+    def __init__(self, store: Store, evaluator: Evaluator, config: Config) -> None:
+        self.store, self.evaluator, self.config = store, evaluator, config
+        self.operator = find_part(OPERATORS, config.operator)()
+        self.exhausted: tuple[str, ...] = ()
+
+    def plan_roots(self, texts: Sequence[str], labels: Sequence[str]) -> list[Planned]:
+        """The roots, screened."""
+        c = self.config
+        task = {"texts": texts, "program": c.program, "targets": c.targets, "dims": c.dims}
+        screened = self.evaluator.pool.run(f"{_TASKS}:screen", task, self.evaluator.limits)
+        return [
+            _planned("", Proposal(text, label, "root"), 0, found)
+            for text, label, found in zip(texts, labels, screened, strict=True)
+        ]
+
+    def plan_warm(self, root: Node) -> list[Planned]:
+        """What did well in earlier runs, applied to a root."""
+        self.exhausted = ()
+        c, text = self.config, self.store.artifacts.text(root.text)
+        task = {
+            "text": text, "chains": c.warm, "program": c.program, "targets": c.targets,
+            "dims": c.dims, "parent": text,
+        }  # fmt: skip
+        found = self.evaluator.pool.run(f"{_TASKS}:replay", task, self.evaluator.limits)
+        return [
+            _planned(root.key, proposal, 0, screened)
+            for proposal, screened in zip(found["items"], found["screened"], strict=True)
+        ]
+
+    def plan(
+        self, view: View, picks: Sequence[Pick], policy: Policy, rng: random.Random
+    ) -> list[Planned]:
+        """As many candidates as there are picks, or fewer. Equal picks are asked for at once."""
+        groups: dict[Pick, int] = {}
+        for p in picks:
+            groups[p] = groups.get(p, 0) + 1
+        seed = f"{self.config.seed}/{view.round}"
+        requests = [
+            (pick, n, self._request(view, pick, n * policy.oversample, f"{seed}/{i}"))
+            for i, (pick, n) in enumerate(groups.items())
+        ]
+        with ThreadPoolExecutor(self.evaluator.pool.size) as threads:
+            try:
+                answers = list(threads.map(self._ask, [r for _, _, r in requests]))
+            except BaseException:
+                self.evaluator.pool.close()
+                threads.shutdown(wait=True, cancel_futures=True)
+                raise
+        planned: list[Planned] = []
+        exhausted = []
+        for (pick, n, _), answer in zip(requests, answers, strict=True):
+            found = [
+                _planned(pick.parent, proposal, pick.island, screened)
+                for proposal, screened in zip(answer["items"], answer["screened"], strict=True)
+            ]
+            chosen = _choose(view, found, n, pick.guided, rng)
+            planned += chosen
+            if answer["exhausted"] and len(chosen) == len(found):
+                exhausted.append(pick.parent)
+        self.exhausted = tuple(dict.fromkeys(exhausted))
+        return planned
+
+    def _request(self, view: View, pick: Pick, count: int, seed: str) -> Request:
+        node = view.graph.node(pick.parent)
+        memory = Memory.CLEAN if pick.memory is Memory.CLEAN else Memory(self.config.memory)
+        return Request(
+            text=self.store.artifacts.text(node.text),
+            program=self.config.program,
+            targets=self.config.targets,
+            count=count,
+            steps=pick.steps,
+            seed=seed,
+            guided=pick.guided,
+            tried=tuple(sorted(view.graph.tried(pick.parent))),
+            bounds=diagnose(node.scores) if pick.guided else {},
+            feedback=feedback(view, pick.parent, memory),
+        )
+
+    def _ask(self, request: Request) -> dict[str, Any]:
+        """The operator's answer, screened. What fails is an answer without proposals."""
+        c, pool, limits = self.config, self.evaluator.pool, self.evaluator.limits
+        try:
+            if self.operator.in_worker:
+                task = {"operator": c.operator, "request": request, "dims": c.dims}
+                answer: dict[str, Any] = pool.run(f"{_TASKS}:propose", task, limits)
+                return answer
+            found = self.operator.propose(request)
+            task = {
+                "texts": [p.text for p in found.items], "program": c.program,
+                "targets": c.targets, "dims": c.dims, "parent": request.text,
+            }  # fmt: skip
+            screened = pool.run(f"{_TASKS}:screen", task, limits)
+            return {"items": found.items, "exhausted": found.exhausted, "screened": screened}
+        except WorkerFailed as failure:
+            reason = f"operator {c.operator}: {failure.cause}: {failure.reason}"
+            lost = Proposal(request.text, f"({request.seed})", "failed", error=reason)
+            return {"items": [lost], "exhausted": True, "screened": [{"error": reason}]}
+
+
+def feedback(view: View, parent: str, memory: Memory) -> tuple[tuple[str, float | None], ...]:
+    """(label, gain over its parent) of the relatives that the memory mode lets an operator see."""
+    graph = view.graph
+    edges = []
+    if memory in (Memory.PARENT, Memory.BOTH):
+        edges += [graph.lineage_edge(k) for k in graph.lineage(parent)[1:]]
+    if memory in (Memory.SIBLINGS, Memory.BOTH):
+        edges += graph.edges_from(parent)
+    out: list[tuple[str, float | None]] = []
+    for e in edges:
+        if e.outcome == "duplicate":
+            continue
+        gain = view.scores.get(e.child, -math.inf) - view.scores.get(e.parent, -math.inf)
+        out.append((e.label, gain if math.isfinite(gain) else None))
+    return tuple(out)
+
+
+def _planned(parent: str, p: Proposal, island: int, screened: Mapping[str, Any]) -> Planned:
+    error = p.error or screened.get("error", "")
+    if error:
+        key = hashlib.blake2b(f"{p.text}{p.label}".encode(), digest_size=16).hexdigest()
+        return Planned(parent, p, island, key, p.text, error=error)
+    return Planned(
+        parent, p, island, screened["key"], screened["text"], screened["features"],
+        screened["estimates"], screened.get("changes", {}),
+    )  # fmt: skip
+
+
+def _choose(
+    view: View, found: Sequence[Planned], count: int, ranked: bool, rng: random.Random
+) -> list[Planned]:
+    """The most promising by the analytic model, and some at random.
+
+    What failed or is known already costs nothing more, and is recorded beside them.
+    """
+    if not ranked:
+        return list(found[:count])
+    failed = [p for p in found if p.error]
+    known = [p for p in found if not p.error and p.key in view.graph]
+    left = [p for p in found if not p.error and p.key not in view.graph]
+    left.sort(key=lambda p: -view.fitness.estimate(p.estimates))
+    chosen: list[Planned] = []
+    while left and len(chosen) < count:
+        at = rng.randrange(len(left)) if rng.random() < _UNRANKED else 0
+        chosen.append(left.pop(at))
+    return [*failed, *chosen, *known]

@@ -1,0 +1,1 @@
+"""Operators: how a candidate becomes another."""

@@ -1,0 +1,187 @@
+"""The four replaceable parts of a search, and how they are found.
+
+Each is an entry point: groups ``ke_gen.policies``, ``ke_gen.operators``, ``ke_gen.fitness`` and
+``ke_gen.termination`` name classes; a package may offer its own. A part keeps no state that the
+graph does not give back, so that a resumed run decides as an uninterrupted one does.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ke_ir.diagnostics import near
+
+if TYPE_CHECKING:
+    from search.graph import Node, SearchGraph
+
+
+class PartError(Exception):
+    """A part that does not exist or cannot be loaded. ``fix`` says what there is."""
+
+    def __init__(self, what: str, fix: str = "") -> None:
+        super().__init__(what)
+        self.what, self.fix = what, fix
+
+
+class Memory(StrEnum):
+    """What the operator is told about a node: its path, its siblings' fate, both, or nothing."""
+
+    PARENT = "parent"
+    SIBLINGS = "siblings"
+    BOTH = "both"
+    CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A policy's wish: a child of ``parent``, of up to ``steps`` rewrites.
+
+    ``guided``: the operator may weigh rewrites by what bounds the parent; else all are alike.
+    """
+
+    parent: str
+    steps: int = 1
+    memory: Memory = Memory.BOTH
+    island: int = 0
+    guided: bool = True
+
+
+class Policy(Protocol):
+    """Chooses which nodes to expand. ``oversample`` proposals are ranked for one evaluated."""
+
+    oversample: int
+
+    def pick(self, view: View, count: int, rng: random.Random) -> Sequence[Pick]:
+        """Up to ``count`` picks; the same parent may stand several times. Empty: nothing left."""
+        ...
+
+    def observe(self, node: Node, view: View) -> None:
+        """Called for each node of a completed round, in order of insertion."""
+        ...
+
+
+class Fitness(Protocol):
+    """Makes one number of a node's scores; larger is better, minus infinity for no use."""
+
+    def score(self, node: Node) -> float: ...
+
+    def estimate(self, estimates: Mapping[str, float]) -> float:
+        """The same of the analytic model's seconds by target, before anything is run."""
+        ...
+
+
+@dataclass(frozen=True)
+class Request:
+    """What an operator is asked: ``count`` children of ``text``, each by up to ``steps`` rewrites.
+
+    ``bounds`` is the diagnosis: shares (0..1) of what holds the candidate back. ``tried`` are
+    labels that need not come again; ``feedback`` is (label, gain) of relatives as the memory mode
+    allows: gain > 0 was faster than its parent, ``None`` failed.
+    """
+
+    text: str
+    program: str
+    targets: Sequence[str]
+    count: int
+    steps: int
+    seed: str
+    guided: bool
+    tried: Sequence[str] = ()
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    feedback: Sequence[tuple[str, float | None]] = ()
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A child: its KE-IR ``text`` and what was done (``label``). Cost in seconds, tokens, money.
+
+    A reply that holds no KE-IR has an ``error`` and whatever text there was.
+    """
+
+    text: str
+    label: str
+    kind: str = "rewrite"
+    seconds: float = 0.0
+    tokens: int = 0
+    money: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """An operator's answer; ``exhausted``: it has nothing else for this parent."""
+
+    items: Sequence[Proposal]
+    exhausted: bool = False
+
+
+class Operator(Protocol):
+    """The universal operator. ``in_worker``: ``propose`` is called in a worker process."""
+
+    in_worker: bool
+
+    def propose(self, request: Request) -> Proposals: ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What termination looks at. ``fraction`` is of the roofline, the least over the targets."""
+
+    candidates: int
+    seconds: float
+    stalled: int
+    fraction: float
+    tokens: int
+    money: float
+
+
+class Termination(Protocol):
+    def reason(self, progress: Progress) -> str:
+        """Why to stop now; empty to go on."""
+        ...
+
+
+@dataclass
+class View:
+    """What a policy sees: the graph, scores by fitness, visits and who has nothing more to give."""
+
+    graph: SearchGraph
+    fitness: Fitness
+    round: int = 0
+    visits: dict[str, int] = field(default_factory=dict)
+    exhausted: set[str] = field(default_factory=set)
+    ranked: list[tuple[float, int, str]] = field(default_factory=list)
+    scores: dict[str, float] = field(default_factory=dict)
+
+    def open(self) -> list[str]:
+        """Nodes that may be expanded, best first; ties in order of insertion."""
+        return [k for _, _, k in self.ranked if k not in self.exhausted]
+
+
+POLICIES, OPERATORS = "ke_gen.policies", "ke_gen.operators"
+FITNESS, TERMINATION = "ke_gen.fitness", "ke_gen.termination"
+
+
+def part_names(group: str) -> tuple[str, ...]:
+    """Names of the installed parts of a group, sorted."""
+    return tuple(sorted({e.name for e in entry_points(group=group)}))
+
+
+def find_part(group: str, name: str) -> Callable[..., Any]:
+    """The class of a part. Raises PartError naming the near miss."""
+    found = {e.name: e for e in entry_points(group=group)}
+    kind = group.rpartition(".")[2]
+    if name not in found:
+        listed = f"{kind}: {', '.join(sorted(found))}"
+        raise PartError(f"no {kind} called `{name}`", f"{near(name, found)} {listed}".strip())
+    try:
+        cls: Callable[..., Any] = found[name].load()
+    except Exception as error:
+        value = found[name].value
+        raise PartError(f"`{name}` of {kind} cannot be loaded from {value}: {error}") from error
+    return cls

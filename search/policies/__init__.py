@@ -1,0 +1,1 @@
+"""Selection policies: which candidates to expand next."""
