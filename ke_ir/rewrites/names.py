@@ -11,7 +11,6 @@ from ke_ir.ir import For, Kernel, LoopVar, Module, Parallel, Yield, defined_name
 from ke_ir.ops import Iota
 from ke_ir.ops.base import Op, Operand, Stmt
 
-
 _NAMING: dict[type[Op], tuple[Field[Any], ...]] = {}
 
 
