@@ -189,7 +189,7 @@ def test_every_op_kind(name: str) -> None:
 
 
 @needs_cc
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(executable_kernels())
 def test_random_kernels_agree_with_the_interpreter(e: ExecutableKernel) -> None:
     inputs = e.inputs()
@@ -258,6 +258,51 @@ void write_{name}(const double *a, {c} *b, int n) {{ while (n--) b[n] = encode_{
             np.testing.assert_array_equal(
                 out.view(dtype.numpy()).astype(np.float32), round_to(x, dtype), err_msg=name
             )
+
+
+@needs_cc
+def test_carried_values_that_change_places() -> None:
+    module = check(
+        parse("""kernel @k(%x: f32[N]) -> (%y: f32[N], %z: f32[N]) dims N = 8 {
+      parallel %n = 0 to N tile 8 {
+        %v = load %x[%n] : f32[8]
+        %w = mul %v, 2.0
+        %a, %b = for %i = 0 to 3 carry (%p = %v, %q = %w) { yield %q, %p }
+        store %a, %y[%n]
+        store %b, %z[%n]
+      }
+    }""")
+    )
+    x = np.arange(1, 9, dtype=np.float32)
+    got = run(module, module.programs["k"], {"N": 8}, {"x": x}).outputs
+    assert (got["y"].tolist(), got["z"].tolist()) == ((2 * x).tolist(), x.tolist())
+
+
+@needs_cc
+@pytest.mark.parametrize(
+    ("right", "wrong", "kernel"),
+    [
+        ("% v.step != 0", "% 1 != 0", "ints"),
+        ('live.append(f"{x} >= 0")', "pass", "conv"),
+        ("{n} + {e} < end_{n}", "{n} + {e} <= end_{n}", "ints"),
+    ],
+)
+def test_a_wrong_mask_is_caught(
+    installed: Path, tmp_path: Path, right: str, wrong: str, kernel: str
+) -> None:
+    """The example's own faults show, be it by a number or by a guard."""
+    shutil.copytree(installed / "ke_gen_c99", tmp_path / "ke_gen_c99")
+    file = tmp_path / "ke_gen_c99" / "kernel.py"
+    text = file.read_text()
+    assert right in text
+    file.write_text(text.replace(right, wrong))
+    path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    program = f"import tests.test_target_guide as t; t.test_every_op_kind({kernel!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, timeout=60,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert re.search("AssertionError|stored outside", done.stderr), done.stderr
 
 
 def test_tiles_beyond_the_limit_are_refused_with_both_figures() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import shutil
 import statistics
@@ -24,6 +25,7 @@ from targets.base import (
     Kind,
     Presence,
     Resources,
+    RunFailed,
     RunResult,
     Source,
     Timing,
@@ -62,6 +64,7 @@ SPEC = HardwareSpec(
 _FIX = "install a C compiler: `apt-get install gcc`, or name one in CC"
 _SECONDS = 1.0
 """How long the runs of one timing take together, with the flushes between them."""
+_GUARD_BYTES = 4096
 _FLUSH_BYTES = 64 << 20
 """More than the caches hold that a core has to itself."""
 
@@ -165,7 +168,7 @@ class C99Target:
 
 
 class Call:
-    """A compiled program with its arguments: inputs as given, all else poisoned."""
+    """A compiled program with its arguments: inputs copied, all else poisoned, all in guards."""
 
     def __init__(
         self, text: str, program: Program, knobs: Knobs, dims: Mapping[str, int], inputs: Arrays
@@ -177,21 +180,30 @@ class Call:
         self.library = build(text, flags(knobs)).library
         self.sizes = [ctypes.c_int64(dims[d.name]) for d in program.dims]
         self.arrays: dict[str, np.ndarray[Any, Any]] = {}
+        self.memory: dict[str, np.ndarray[Any, Any]] = {}
         for name, t in arguments(program).items():
             dtype, shape = t.dtype.numpy(), t.sizes(dict(dims))
+            size = math.prod(shape) * dtype.itemsize
+            # All ones is NaN in every floating type: what is read outside, or not written, shows.
+            memory = np.full(size + 2 * _GUARD_BYTES, 0xFF, np.uint8)
+            inside = slice(_GUARD_BYTES, _GUARD_BYTES + size)
+            self.arrays[name] = memory[inside].view(dtype).reshape(shape)
+            self.memory[name] = memory
             if name in inputs:
-                self.arrays[name] = np.ascontiguousarray(inputs[name], dtype)
-            else:  # all ones is NaN in every floating type
-                self.arrays[name] = np.empty(shape, dtype)
-                self.arrays[name].reshape(-1).view(np.uint8).fill(0xFF)
+                self.arrays[name][...] = inputs[name]
 
     def __call__(self, function: str) -> float:
-        """Seconds that it took."""
+        """Seconds that it took. Raises RunFailed when it stored outside a tensor."""
         pointers = [ctypes.c_void_p(x.ctypes.data) for x in self.arrays.values()]
         run = self.library[function]
         begin = time.perf_counter()
         run(*pointers, *self.sizes)
-        return time.perf_counter() - begin
+        seconds = time.perf_counter() - begin
+        for name, memory in self.memory.items():
+            ends = (memory[:_GUARD_BYTES], memory[-_GUARD_BYTES:])
+            if any((end != 0xFF).any() for end in ends):
+                raise RunFailed(f"the kernel stored outside {name}", "a mask is missing")
+        return seconds
 
 
 def flags(knobs: Knobs) -> tuple[str, ...]:
