@@ -132,7 +132,7 @@ def _tensors(params: tuple[Param, ...], sizes: Mapping[str, int]) -> str:
 
 
 def reference_of(op: OpDef, sizes: Mapping[str, int], carriers: Carriers) -> tuple[str, list[str]]:
-    """The text of ``reference()``, and of inputs to try it on."""
+    """The text of ``reference()``, and of inputs to try it on. Raises Unsupported."""
     from lowering.triton.random_inputs import random_inputs
     from lowering.triton.reference import Reference
     from lowering.triton.sizes import SizeText

@@ -83,7 +83,9 @@ class Reference:
             wide = DType.F32 if p.type.dtype in F8 else p.type.dtype
             self.tensors[p.name] = Tensor(sizes.tensors[p.name], kind, dtype=wide)
         self.ranges: Mapping[str, tuple[Expr, Expr]] = {}
+        # Inside a reduction over jagged rows: index -> its values in a flat axis, and that axis.
         self.flat: dict[str, tuple[str, str]] = {}
+        self.flat_sizes: dict[str, str] = {}
         self.env: dict[str, Interval] = {}
 
     # -- the function --------------------------------------------------------------------------
@@ -111,8 +113,10 @@ class Reference:
     def _shared(self) -> list[str]:
         out = []
         if self.aranges or self.device:
-            first = self.sizes.tensors[self.op.inputs[0].name]
-            out.append(f"device = {first}.device")
+            device = "torch.get_default_device()"
+            if self.op.inputs:
+                device = f"{self.sizes.tensors[self.op.inputs[0].name]}.device"
+            out.append(f"device = {device}")
         for (lo, hi), name in self.aranges.items():
             start = "" if lo == "0" else f"{lo}, "
             out.append(f"{name} = torch.arange({start}{hi}, device=device)")
@@ -120,6 +124,7 @@ class Reference:
 
     def _result(self) -> str:
         floats = [p for p in self.op.inputs if p.type.dtype.is_float]
+        floats.sort(key=lambda p: p.type.dtype is DType.F64)  # one that float64 tells apart
         results = []
         for p in self.op.outputs:
             value = self.tensors[p.name].text
@@ -164,7 +169,13 @@ class Reference:
             text = f"torch.broadcast_to({t.text}, {shape})"
         return replace(t, text=text, axes=frozenset(axes), rank=len(axes), level=_ATOM, plain=False)
 
+    def axis(self, index: str) -> str:
+        """The axis that an index runs along."""
+        return self.flat[index][1] if index in self.flat else index
+
     def _extent(self, index: str) -> str:
+        if index in self.flat_sizes:
+            return self.flat_sizes[index]
         lo, hi = self.ranges[index]
         return self.sizes.text(hi if lo == Num(0) else Bin("-", hi, lo))
 

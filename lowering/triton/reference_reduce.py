@@ -1,13 +1,12 @@
-"""Reductions in ``reference()``: ``einsum`` for contractions, ``conv`` where one is recognised,
-``index_add`` and its kin for ranges that depend on data, and plain reductions for the rest."""
+"""Reductions in ``reference()``: ``einsum`` for contractions, ``conv`` where one is recognised, and
+plain reductions for the rest. ``reference_jagged`` has those whose ranges depend on data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ke_ir.expr import Bin, Expr, Neg, Num, Range, Reduce, Ref, Var, variables
+from ke_ir.expr import Bin, Expr, Neg, Num, Reduce, Ref, Var, variables
 from ke_ir.types import DType
 from lowering.triton.bounds import Poly
 from lowering.triton.writer import tuple_text
@@ -17,24 +16,28 @@ if TYPE_CHECKING:
 
 _METHODS = {"sum": "sum", "max": "amax", "min": "amin"}
 _ONE_BY_ONE = ("prod", "any", "all")
-_SCATTER = {"sum": ("0", "sum"), "prod": ("1", "prod"), "max": ('float("-inf")', "amax"),
-            "min": ('float("inf")', "amin")}  # fmt: skip
 
 
 def reduction(ref: Reference, e: Reduce, axes: tuple[str, ...]) -> Tensor:
     """A reduction as a tensor over ``axes``."""
     from lowering.triton.reference import bounds_depend
+    from lowering.triton.reference_jagged import jagged
 
     if any(bounds_depend(r, axes) for r in e.ranges):
-        return _jagged(ref, e, axes)
+        return jagged(ref, e, axes)
     if e.kind == "sum":
+        written = len(ref.lines)
         made = _convolution(ref, e, axes) or _contraction(ref, e, axes)
         if made is not None:
             return made
+        del ref.lines[written:]
     names = tuple(r.name for r in e.ranges)
     body = ref.translate(e.body, (*axes, *names))
     body = _extended(ref, body, axes, names)
-    return _reduced(e.kind, body, names)
+    out = _reduced(e.kind, body, names)
+    if e.kind in ("argmax", "argmin") and (lo := e.ranges[0].lo) not in (None, Num(0)):
+        out = ref._binary("+", out, ref.translate(lo, axes))  # the index, not its place
+    return out
 
 
 def _extended(
@@ -89,8 +92,10 @@ def _contraction(ref: Reference, e: Reduce, axes: tuple[str, ...]) -> Tensor | N
     names = tuple(r.name for r in e.ranges)
     every = (*axes, *names)
     tensors, scalars = [], []
+    if len(factors(e.body)) < 2:
+        return None
     for f in factors(e.body):
-        own = tuple(n for n in every if n in _indices(f, every))
+        own = tuple(n for n in every if n in _axes(ref, f))
         t = ref.translate(f, own)
         if t.plain:
             scalars.append(t)
@@ -107,9 +112,10 @@ def _contraction(ref: Reference, e: Reduce, axes: tuple[str, ...]) -> Tensor | N
     return _einsum(ref, axes, every, tensors, scalars)
 
 
-def _indices(e: Expr, every: Sequence[str]) -> set[str]:
+def _axes(ref: Reference, e: Expr) -> set[str]:
+    """The axes that an expression's free indices run along."""
     bound = {r.name for n in _reduces(e) for r in n.ranges}
-    return {n for n in variables(e) if n in every and n not in bound}
+    return {ref.axis(n) for n in variables(e) if n not in bound}
 
 
 def _reduces(e: Expr) -> list[Reduce]:
@@ -307,101 +313,3 @@ def _conv_call(
         text += f"[..., {', '.join(cuts)}]"
     return replace(tx, text=text, axes=frozenset(axes), rank=len(axes), level=9,
                    dtype=promoted(tx.dtype, tw.dtype))  # fmt: skip
-
-
-# -- ranges that depend on data ----------------------------------------------------------------
-def _jagged(ref: Reference, e: Reduce, axes: tuple[str, ...]) -> Tensor:
-    """One range whose ends differ from place to place: all its elements in one flat axis.
-
-    ``row`` tells the place that a flat element belongs to, ``at`` its index.
-    """
-    (r,) = e.ranges
-    lo, hi = r.lo or Num(0), r.hi or Num(0)
-    rows = tuple(n for n in axes if n in {*variables(lo), *variables(hi)})
-    row, at = _flat_elements(ref, r, lo, hi, rows)
-    flat = f"{r.name} flat"
-    inner = (flat, *(n for n in axes if n not in rows))
-    saved = dict(ref.flat)
-    ref.flat.update(_row_indices(ref, rows, row, flat))
-    ref.flat[r.name] = (at, flat)
-    body = ref.translate(e.body, inner)
-    ref.flat = saved
-    body = _all_flat(ref, body, inner, at)
-    return _scattered(ref, e, body, row, rows, axes)
-
-
-def _flat_elements(
-    ref: Reference, r: Range, lo: Expr, hi: Expr, rows: tuple[str, ...]
-) -> tuple[str, str]:
-    """Write the lines that make the flat axis; returns the names of ``row`` and ``at``."""
-    ref.device = "device"
-    first = ref.full(ref.translate(lo, rows), rows)
-    last = ref.full(ref.translate(hi, rows), rows)
-    start, count, row, at = (ref.names.new(n) for n in ("start", "count", "row", r.name))
-    flat = ".flatten()" if len(rows) > 1 else ""
-    ref.lines += [
-        f"{start} = {first.at(9)}{flat}",
-        f"{count} = ({last.at(5)}{flat} - {start}).clamp(min=0)",
-        f"{row} = torch.arange({count}.numel(), device=device).repeat_interleave({count})",
-        f"{at} = torch.arange({row}.numel(), device=device)",
-        f"{at} = {at} - ({count}.cumsum(0) - {count})[{row}] + {start}[{row}]",
-    ]
-    return row, at
-
-
-def _row_indices(
-    ref: Reference, rows: tuple[str, ...], row: str, flat: str
-) -> dict[str, tuple[str, str]]:
-    """The indices of the row that each flat element belongs to."""
-    out: dict[str, tuple[str, str]] = {}
-    rest = row
-    for i, n in reversed(list(enumerate(rows))):
-        name = row
-        if len(rows) > 1:
-            name = ref.names.new(f"{row}_{n}")
-            size = ref._extent(n)
-            ref.lines.append(f"{name} = {rest}" + (f" % {size}" if i else ""))
-            rest = f"({rest}) // {size}" if "//" in rest else f"{rest} // {size}"
-        out[n] = (name, flat)
-    return out
-
-
-def _all_flat(ref: Reference, body: Tensor, inner: tuple[str, ...], at: str) -> Tensor:
-    """The body with its true size along the flat axis and the others."""
-    if body.axes == set(inner) and body.rank == len(inner):
-        return body
-    shape = tuple_text([f"{at}.numel()" if n == inner[0] else ref._extent(n) for n in inner])
-    text = body.text if not body.plain else f"torch.tensor({body.text}, device=device)"
-    return replace(body, text=f"torch.broadcast_to({text}, {shape})", plain=False,
-                   axes=frozenset(inner), rank=len(inner), level=9)  # fmt: skip
-
-
-def _scattered(
-    ref: Reference, e: Reduce, body: Tensor, row: str, rows: tuple[str, ...], axes: tuple[str, ...]
-) -> Tensor:
-    """Combine the flat elements of each row."""
-    from lowering.triton.options import Unsupported
-
-    if e.kind not in _SCATTER:
-        raise Unsupported(
-            f"`{e.kind}` over a range that depends on data, in the reference",
-            "PyTorch has no scatter for it", "write it with `sum`, `max` or `min`",
-        )  # fmt: skip
-    start, how = _SCATTER[e.kind]
-    if body.kind != "float" and "inf" in start:
-        start = f"torch.iinfo(torch.int64).{'min' if e.kind == 'max' else 'max'}"
-    others = tuple(n for n in axes if n not in rows)
-    part = ref.names.new("part")
-    ref.lines.append(f"{part} = {body.text}")
-    count = " * ".join(ref._extent(n) for n in rows)
-    shape = tuple_text([count, *map(ref._extent, others)])
-    total = f"torch.full({shape}, {start}, dtype={part}.dtype, device=device)"
-    if e.kind == "sum":
-        text = f"{total}.index_add_(0, {row}, {part})"
-    else:
-        text = f'{total}.index_reduce_(0, {row}, {part}, "{how}")'
-    if len(rows) > 1:
-        text = f"{text}.reshape{tuple_text([ref._extent(n) for n in (*rows, *others)])}"
-    name = ref.names.new("total")
-    ref.lines.append(f"{name} = {text}")
-    return ref._placed(replace(body, text=name, level=9), (*rows, *others), axes)

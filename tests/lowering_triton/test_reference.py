@@ -6,15 +6,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis.strategies import one_of
 
 from ke_ir.evaluate import evaluate_op
 from ke_ir.ir import Module
 from ke_ir.parser import parse
-from ke_ir.verify import check
-from lowering.triton import TritonOptions
+from ke_ir.types import DType
+from ke_ir.verify import check, verify
+from lowering.triton import TritonOptions, Unsupported
 from lowering.triton.program import reference_of
-from lowering.triton.values import Carriers
-from tests.lowering_triton.conftest import H100, Inputs, random_input, read
+from lowering.triton.values import F8, Carriers, declared_torch
+from tests.ir.derive_check import random_inputs
+from tests.ir.op_strategies import Sample, contractions, ops
+from tests.lowering_triton.conftest import H100, Inputs, lowered, random_input, read
 
 
 def reference(module: Module, dims: dict[str, int]) -> str:
@@ -22,7 +27,23 @@ def reference(module: Module, dims: dict[str, int]) -> str:
     return reference_of(op, op.sizes(dims), Carriers(TritonOptions(H100)))[0]
 
 
-def agree(module: Module, dims: dict[str, int] | None = None, inputs: Inputs | None = None) -> str:
+def _declared(d: DType, x: np.ndarray[Any, Any]) -> Any:
+    """An array as a PyTorch tensor of the dtype it stands for."""
+    import torch
+
+    dtype = getattr(torch, declared_torch(d).removeprefix("torch."))
+    if d in (DType.BF16, *F8):
+        return torch.as_tensor(np.asarray(x).view(f"u{d.bits // 8}").astype(f"i{d.bits // 8}")
+                               ).view(dtype)  # fmt: skip
+    return torch.as_tensor(x, dtype=dtype)
+
+
+def agree(
+    module: Module,
+    dims: dict[str, int] | None = None,
+    inputs: Inputs | None = None,
+    tolerance: float = 1e-12,
+) -> str:
     """Run the generated function on float64 inputs beside the op; returns its text."""
     import torch
 
@@ -36,20 +57,25 @@ def agree(module: Module, dims: dict[str, int] | None = None, inputs: Inputs | N
     space: dict[str, Any] = {"torch": torch, "DIMS": sizes}
     exec(text, space)
     wide = [
-        torch.from_numpy(x.astype(np.float64) if op.tensors[n].dtype.is_float else x)
+        torch.as_tensor(x.astype(np.float64) if op.tensors[n].dtype.is_float else x)
         for n, x in given.items()
     ]
     got = space["reference"](*wide)
     for p, g in zip(op.outputs, got if isinstance(got, tuple) else (got,), strict=True):
-        np.testing.assert_allclose(g.numpy(), want[p.name], rtol=1e-12, atol=1e-12)
+        # Without a floating input, nothing tells that float64 is wanted.
+        near = (
+            tolerance if g.dtype == torch.float64 else 2.0 ** -(8 if p.type.dtype.bits < 32 else 22)
+        )
+        expected = want[p.name] if near == tolerance else want[p.name].astype(p.type.dtype.numpy())
+        np.testing.assert_allclose(
+            g.double().numpy(), expected.astype(np.float64), rtol=near, atol=near
+        )
         assert tuple(g.shape) == want[p.name].shape
-    declared = [torch.from_numpy(x) for x in given.values() if x.dtype.kind in "fiub"]
-    if len(declared) == len(given):
-        narrow = space["reference"](*declared)
-        for p, g in zip(
-            op.outputs, narrow if isinstance(narrow, tuple) else (narrow,), strict=True
-        ):
-            assert str(g.dtype).removeprefix("torch.") == p.type.dtype.numpy().name
+    narrow = space["reference"](*(_declared(op.tensors[n].dtype, x) for n, x in given.items()))
+    wide_only = {p.type.dtype for p in op.inputs if p.type.dtype.is_float} == {DType.F64}
+    for p, g in zip(op.outputs, narrow if isinstance(narrow, tuple) else (narrow,), strict=True):
+        if not (wide_only and p.type.dtype.is_float):
+            assert str(g.dtype) == declared_torch(p.type.dtype)
     return text
 
 
@@ -142,6 +168,72 @@ def test_jagged_maximum() -> None:
     agree(module, inputs=lambda sizes, rng: {"off": np.array([0, 2, 6], np.int32)})
 
 
+def _offsets(*values: int) -> Inputs:
+    return lambda sizes, rng: {"off": np.array(values, np.int32)}
+
+
+JAGGED = {
+    "norms": ("sum[l in off[b] to off[b + 1]](sqrt(sum[d](x[l, d] * x[l, d])))", "f32"),
+    "product": ("prod[l in off[b] to off[b + 1]](x[l, 0] + 1.5)", "f32"),
+    "constant": ("sum[l in off[b] to off[b + 1]](1.25)", "f32"),
+    "any": ("any[l in off[b] to off[b + 1]](x[l, 1] > 0.5)", "i1"),
+    "all": ("all[l in off[b] to off[b + 1]](x[l, 1] < 0.5)", "i1"),
+    "two ranges": ("sum[l in off[b] to off[b + 1], k in 0 to l](x[k, 0] * x[l, 1])", "f32"),
+    "rows of rows": (
+        "max[l in off[b] to off[b + 1]](sum[k in off[b] to l + 1](x[k, 0] + b * x[l, 1]))", "f32"
+    ),
+    "a fixed row": ("sum[l in off[1] to off[2]](x[l, 0]) + b", "f32"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JAGGED)
+def test_jagged(name: str) -> None:
+    body, d = JAGGED[name]
+    module = op(
+        f"(x: f32[L, D], off: i32[B + 1]) -> (y: {d}[B])", "B = 4, L = 11, D = 3", f"y[b] = {body}"
+    )
+    last = (0, 3, 3, 4, 11) if name not in ("rows of rows",) else (0, 3, 4, 6, 11)
+    agree(module, inputs=_offsets(*last))
+
+
+@pytest.mark.parametrize("kind", ["argmax", "argmin"])
+def test_jagged_positions(kind: str) -> None:
+    module = op(
+        "(x: f32[L, D], off: i32[B + 1]) -> (y: i32[B, D])", "B = 3, L = 8, D = 3",
+        f"y[b, d] = {kind}[l in off[b] to off[b + 1]](x[l, d] // 1.0)",
+    )  # fmt: skip
+    agree(module, inputs=_offsets(0, 1, 4, 8))
+
+
+def test_ranges_that_depend_on_one_another() -> None:
+    module = op("() -> (y: i32[2])", "B = 9", "y[n] = sum[i in 0 to B, j in 0 to i](j + n)")
+    agree(module)
+
+
+def test_a_position_counts_from_0() -> None:
+    agree(
+        op("(x: f32[B, D]) -> (y: i32[B])", "B = 3, D = 8", "y[b] = argmax[d in 2 to 6](x[b, d])")
+    )
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sample=one_of(ops(), contractions()))
+def test_random_ops(sample: Sample) -> None:
+    module = Module((sample.op,))
+    assume(not verify(module))
+    try:
+        reference(module, sample.sizes)
+    except Unsupported as refused:  # as the launcher would
+        assume("no tensor's shape tells its size" not in str(refused))
+        raise
+    agree(
+        module,
+        sample.sizes,
+        lambda sizes, rng: random_inputs(sample.op, sizes, limits=sample.limits),
+        tolerance=1e-9,
+    )
+
+
 def test_run_time_dims_are_read_from_shapes() -> None:
     text = reference(read("rms_norm"), {})
     assert "8192" not in text
@@ -153,8 +245,6 @@ def test_a_generated_file_checks_itself(tmp_path: Any) -> None:
     import re
     import subprocess
     import sys
-
-    from tests.lowering_triton.conftest import lowered
 
     path = tmp_path / "generated.py"
     path.write_text(lowered(read("matmul_gelu"), {"M": 37, "K": 64, "N": 128}, interpret=True))
