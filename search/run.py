@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 _IDLE_ROUNDS = 20
 """Rounds without a new candidate after which there is taken to be none left."""
-_NEAR = 1.0
-"""A candidate within this factor of the best time so far has its knobs tuned."""
+_NEAR = 0.995
+"""A candidate that takes less than this times the best so far has its knobs tuned."""
 
 
 class Listener(Protocol):

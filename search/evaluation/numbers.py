@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _EDGE_SHARE = 3
+_STATIC_SHARE = 0.05
+"""How much of the budget may be spent on keeping the sizes that are compiled into the code."""
 _SEEDS = {"normal": 0, "uniform": 1, "mixed": 2}
 
 
@@ -90,9 +92,12 @@ def _base_sizes(subject: Subject, checker: Checker, static_full: bool) -> Sizes:
     base = reduce_sizes(
         module, program, full, lambda s: checker.affords(program_work(module, program, s))
     )
-    if not static_full:
-        return base
-    return program.sizes({d.name: (base if d.is_range else full)[d.name] for d in program.dims})
+    static = program.sizes({d.name: (base if d.is_range else full)[d.name] for d in program.dims})
+    # At its own static sizes it is the compiled code of the other stages that is checked.
+    cheap = checker.seconds(program_work(module, program, static))
+    if static_full or cheap <= _STATIC_SHARE * checker.budget_seconds:
+        return static
+    return base
 
 
 def _cases(subject: Subject, base: Sizes, checker: Checker) -> Iterator[Case]:
