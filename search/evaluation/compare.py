@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,26 +25,30 @@ last place, 2^-3 for e4m3 and 2^-2 for e5m2. No bound is ever looser than this."
 
 @dataclass(frozen=True)
 class Comparison:
-    """The worst element over all outputs: |error| / allowed (passes up to 1), and where it is."""
+    """The worst element over all outputs: |error| / allowed (passes up to 1), and where it is.
+
+    ``error`` and ``allowed`` are that element's; ``worst_error`` the largest |error| of any.
+    """
 
     worst_ratio: float
     worst_error: float
     allowed: float
     where: str = ""
+    error: float = 0.0
 
     @property
     def passed(self) -> bool:
         return self.worst_ratio <= 1.0
 
     def describe(self) -> str:
-        return f"{self.where}: |error| {self.worst_error:.3g}, allowed {self.allowed:.3g}"
+        return f"{self.where}: |error| {self.error:.3g}, allowed {self.allowed:.3g}"
 
 
 def worse(a: Comparison, b: Comparison) -> Comparison:
     """The one that is further from passing, with the larger error of the two."""
     first = a if a.worst_ratio >= b.worst_ratio else b
     error = max(a.worst_error, b.worst_error)
-    return Comparison(first.worst_ratio, error, first.allowed, first.where)
+    return replace(first, worst_error=error)
 
 
 def compare(
@@ -90,7 +94,7 @@ def _one(name: str, got: Array, want: Array, allowed: Array) -> Comparison:
     where = f"{name}[{index}] is {got[at].item()!r} instead of {want[at].item()!r}"
     return Comparison(
         float(ratio[at]), float(np.max(magnitude)), float(np.broadcast_to(allowed, got.shape)[at]),
-        where,
+        where, float(magnitude[at]),
     )  # fmt: skip
 
 

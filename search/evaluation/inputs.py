@@ -60,17 +60,19 @@ def make_inputs(
     seed: int,
     distribution: str,
     positive: bool = False,
+    scale: float = 1.0,
 ) -> dict[str, Array]:
     """Inputs by name, in their declared dtypes and the shapes at ``dims``.
 
     ``distribution`` is one of ``DISTRIBUTIONS``; ``positive`` makes every float at least 1/16, for
-    ops that are not defined elsewhere (log, sqrt).
+    ops that are not defined elsewhere (log, sqrt). Floats are multiplied by ``scale`` at last.
     """
     rng = np.random.default_rng([seed, DISTRIBUTIONS.index(distribution)])
     out = {}
     for p in signature.inputs:
         shape = p.type.sizes(dict(dims))
-        out[p.name] = _draw(rng, p.type.dtype, shape, roles.get(p.name), distribution, positive)
+        role = roles.get(p.name)
+        out[p.name] = _draw(rng, p.type.dtype, shape, role, distribution, positive, scale)
     return out
 
 
@@ -81,6 +83,7 @@ def _draw(
     role: Role | None,
     distribution: str,
     positive: bool,
+    scale: float,
 ) -> Array:
     # A tensor of rank 0 is drawn as a numpy scalar, hence the calls of asarray.
     if dtype.is_bool:
@@ -96,7 +99,7 @@ def _draw(
         x = np.where(rng.random(shape) < 0.05, 0.0, x)
     if positive:
         x = np.abs(x) + 1 / 16
-    return np.asarray(x.astype(dtype.numpy()))
+    return np.asarray((x * scale).astype(dtype.numpy()))
 
 
 def _integers(
