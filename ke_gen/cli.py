@@ -21,6 +21,10 @@ COMMANDS = {
     "targets": "ke_gen.targets:targets",
     "search": "ke_gen.search:search",
     "resume": "ke_gen.search:resume",
+    "log": "ke_gen.log:log",
+    "show": "ke_gen.show:show",
+    "blame": "ke_gen.blame:blame",
+    "report": "ke_gen.run_report:report",
 }
 """Subcommands. The main form, ``ke-gen --target T FILE``, has none."""
 

@@ -21,9 +21,13 @@ EMITS = "ir, source, and what the target's compiler has: ttir, ttgir, llir, asm,
 COMMANDS_HELP = (
     ("check FILE...", "verify, and check the meaning of kernels against their ops"),
     ("eval FILE...", "check and time on each target: a table, or --json"),
-    ("diff A.ir B.ir", "which statements two files differ in"),
+    ("diff [RUN] A B", "which statements two files, or two candidates of a run, differ in"),
     ("search FILE", "search for the fastest correct kernel on each target"),
     ("resume RUN", "carry on a search that was stopped or killed"),
+    ("log [RUN]", "runs, or the generations of one with the best so far"),
+    ("show RUN NODE", "a candidate: its IR, where it came from, its verdicts"),
+    ("blame RUN NODE", "which rewrite brought each statement"),
+    ("report RUN", "one HTML file: graph, progress, failures, Pareto front"),
     ("targets", "what is here, what is missing, and why"),
 )
 
@@ -78,7 +82,7 @@ def generate(
     module = with_derived(module)
     program = choose_program(module, kernel)
     dims = all_sizes(program, parse_dims(dim, program))
-    _write(_text(module, program, found, emit, dims), output)
+    write_text(_text(module, program, found, emit, dims), output)
     return 0
 
 
@@ -107,7 +111,7 @@ def _text(
     return compiled_stage(module.source, module.file, program.name, target, emit, dims)
 
 
-def _write(text: str, output: str | None) -> None:
+def write_text(text: str, output: str | None) -> None:
     """To standard output, or to a file that is either complete or not there."""
     text = text if text.endswith("\n") else text + "\n"
     if output is None or output == "-":

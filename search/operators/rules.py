@@ -69,7 +69,7 @@ def _walk(
     parent: Module, request: Request, weights: _Weights, tried: set[str], rng: random.Random
 ) -> tuple[Module, str] | None:
     """Up to ``steps`` rewrites in a row; None when the way was closed or is known."""
-    module, labels = parent, []
+    module, labels, seen = parent, [], {key(parent)}
     for step in range(request.steps):
         text = request.text if step == 0 else text_of(module)
         chosen = _choose(_instances(text), weights, tried if request.steps == 1 else set(), rng)
@@ -78,7 +78,10 @@ def _walk(
         new = chosen.apply(module)
         if isinstance(new, NoMatch):
             break
+        if request.steps > 1 and key(new) in seen:
+            continue  # a step that only undoes what was done
         module = new
+        seen.add(key(new))
         labels.append(str(chosen))
     label = "; ".join(labels)
     return (module, label) if labels and label not in tried else None
