@@ -206,8 +206,8 @@ class _Idle:
 
     def op(self, s: Op) -> Known:
         match s:
-            case Full(value=v):
-                return float(v) if isinstance(v, int | float) else None
+            case Full(value=number):
+                return float(number) if isinstance(number, int | float) else None
             case Unary(fn=fn, x=x):
                 return _number(fn, self.of(x))
             case Binary(fn=fn, x=x, y=y):
