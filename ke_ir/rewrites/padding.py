@@ -143,14 +143,15 @@ class Padding:
         return value == hi
 
     def _is_before(self, x: Operand) -> bool:
-        """True for the indices of a tile at whose end this loop ends."""
+        """True for the indices of a tile at whose end, or of a loop at whose end, this one ends."""
         op = self.f.definitions.get(origin(self.f, x))
-        hi = self.var.hi
-        if not (isinstance(op, Iota) and isinstance(hi, Call) and hi.fn == "end"):
+        if not isinstance(op, Iota) or op.index == self.var.name:
+            return False
+        if self.var.hi not in (Call("end", (Var(op.index),)), self.f.loops[op.index].var.hi):
             return False
         other = self.f.axes.of_loop(op.index)
         # Beyond the end of that tile the comparison may differ: nothing may combine along it.
-        return hi.args == (Var(op.index),) and other is not None and not self.f.axes.combined(other)
+        return other is None or not self.f.axes.combined(other)
 
     def is_outside(self, coords: tuple[Expr, ...]) -> bool:
         """True if an access is outside the tensor, or the loop, wherever the tile is beyond."""
