@@ -304,7 +304,9 @@ def _mask(k: Kernel, load: Load, x: str, along: Sequence[str], fresh: Fresh) -> 
             live = Binary("and", both, str(live.result), result=fresh("live"))
             out.append(live)
         both = str(live.result)
-    return [*out, Select(both, x, load.fill, result=fresh(x))]
+    d = load.type.dtype
+    fill = bool(load.fill) if d.is_bool else float(load.fill) if d.is_float else load.fill
+    return [*out, Select(both, x, fill, result=fresh(x))]
 
 
 def _is_size(e: Expr) -> bool:
