@@ -37,7 +37,7 @@ def rendered(stage: StageResult) -> list[str]:
 
 def _row(v: Verdict) -> tuple[str, ...]:
     established = v.established.value if v.established else "-"
-    if v.numbers is not None and v.numbers.reduced and v.established:
+    if v.numbers is not None and not v.numbers.at_full_size and v.established:
         established += " (reduced)"
     return (
         f"{v.target}.{v.arch}",

@@ -87,6 +87,7 @@ def search(
     from ke_gen.files import all_sizes, choose_program, load, parse_dims
     from ke_ir.derive import with_derived
     from search.config import Config
+    from search.parts import PartError
     from search.run import start
     from search.termination import Limits
 
@@ -105,7 +106,11 @@ def search(
             memory=memory, weights=_weights(weights, names), seed=seed, drafts=drafts,
             limits=limits, warm=_warm(store, module, program.name, names) if warm_start else (),
         )  # fmt: skip
-        return _carry_out(store, start(store, config), jobs, out)
+        try:
+            run = start(store, config)
+        except PartError as error:
+            raise Fault(BAD_INPUT, error.what, error.fix) from None
+        return _carry_out(store, run, jobs, out)
 
 
 @click.command(context_settings=_CONTEXT)
@@ -143,6 +148,7 @@ def resume(
 
 def _carry_out(store: Store, run: str, jobs: int, out: str) -> int:
     from ke_gen.search_progress import SearchProgress
+    from search.parts import PartError
     from search.run import Search
     from search.store import ArtifactError, StoreError
 
@@ -156,6 +162,8 @@ def _carry_out(store: Store, run: str, jobs: int, out: str) -> int:
                 click.echo(f"stopped; carry on with `{_resume(store, run)}`", err=True)
                 raise
             return _finish(store, running, reason, out)
+    except PartError as error:
+        raise Fault(BAD_INPUT, error.what, error.fix) from None
     except StoreError as error:
         raise Fault(BAD_INPUT, error.what, error.fix or f"then: {_resume(store, run)}") from None
     except ArtifactError as error:

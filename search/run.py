@@ -23,7 +23,17 @@ from search.evaluation.pool import Limits as WorkerLimits
 from search.expand import Expander, Planned
 from search.graph import Edge, Node, SearchGraph
 from search.judge import Judge, Judgement, Stopped, Subject
-from search.parts import FITNESS, POLICIES, Memory, Pick, Policy, Progress, View, find_part
+from search.parts import (
+    FITNESS,
+    OPERATORS,
+    POLICIES,
+    Memory,
+    Pick,
+    Policy,
+    Progress,
+    View,
+    find_part,
+)
 from search.store.store import FINISHED, STOPPED, Round, Store
 
 if TYPE_CHECKING:
@@ -55,7 +65,8 @@ class Quiet:
 
 def start(store: Store, config: Config) -> str:
     """A new run; gives its id. Raises PartError for parts that do not exist, StoreError."""
-    for group, name in ((POLICIES, config.policy), (FITNESS, config.fitness)):
+    chosen = (POLICIES, config.policy), (OPERATORS, config.operator), (FITNESS, config.fitness)
+    for group, name in chosen:
         find_part(group, name)
     return store.create_run(config.to_dict(), config.program)
 
