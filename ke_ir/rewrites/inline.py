@@ -304,8 +304,9 @@ def _mask(k: Kernel, load: Load, x: str, along: Sequence[str], fresh: Fresh) -> 
             live = Binary("and", both, str(live.result), result=fresh("live"))
             out.append(live)
         both = str(live.result)
-    d = load.type.dtype
-    fill = bool(load.fill) if d.is_bool else float(load.fill) if d.is_float else load.fill
+    kind = load.type.dtype
+    fill = bool(load.fill) if kind.is_bool else load.fill
+    fill = float(fill) if kind.is_float else fill
     return [*out, Select(both, x, fill, result=fresh(x))]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ke_ir.expr import Dim
@@ -22,6 +22,8 @@ from ke_ir.ir import (
     call_dims,
     program_statements,
 )
+from ke_ir.ops import Accumulate, Load, Store
+from ke_ir.ops.base import Op
 from ke_ir.rewrites.base import NoMatch
 from ke_ir.rewrites.names import Renamer, defined_in
 
@@ -200,12 +202,88 @@ class _TensorRenamer(Renamer):
         super().__init__(values, lambda n: str(values.get(n, n)))
         self.tensors = tensors
 
-    def op(self, s):  # type: ignore[no-untyped-def]
+    def op(self, s: Op) -> Op:
         s = super().op(s)
-        if hasattr(s, "tensor"):
+        if isinstance(s, Load | Store | Accumulate):
             return replace(s, tensor=self.tensors.get(s.tensor, s.tensor))
         return s
 
 
-def view(name: str) -> View:
-    return View(name)
+def fresh_item(module: Module, hint: str) -> str:
+    """A name for a kernel that no item of the module has."""
+    taken = {i.name for i in module.items if not isinstance(i, Tuned)}
+    names = (hint, *(f"{hint}_{i}" for i in range(1, len(taken) + 2)))
+    return next(n for n in names if n not in taken)
+
+
+def in_sequence(
+    module: Module, kernel: str, parts: Sequence[Kernel], temps: Sequence[Temp],
+    once: Sequence[Kernel] = (),
+) -> Module | NoMatch:  # fmt: skip
+    """The module with calls of ``parts`` in place of the one call of a kernel.
+
+    Tensors of the parts have the names of the kernel's arguments, or of ``temps``, whose sizes are
+    of the kernel's dims. Kernels of ``once`` are called in a ``once`` section before. A kernel that
+    stands alone becomes a program.
+    """
+    k = module.kernels.get(kernel)
+    if k is None:
+        return NoMatch(f"there is no kernel @{kernel}")
+    if kernel in module.programs and kernel not in {p.name for p in own_programs(module)}:
+        program = Program(k.name, k.inputs, k.outputs, k.dims, ())
+        views = {p.name: View(p.name) for p in (*k.inputs, *k.outputs)}
+        call: KernelCall | None = None
+    else:
+        site = call_site(module, kernel)
+        if isinstance(site, NoMatch):
+            return site
+        program, call = site.program, site.call
+        views = {p: View(t) for p, t in (*site.reads, *site.writes)}
+    named: list[Temp] = []
+    for t in temps:
+        name = _fresh_tensor(program, t.name, [u.name for u in named])
+        views[t.name] = View(name)
+        named.append(replace(t, name=name))
+
+    def calls(ks: Sequence[Kernel]) -> tuple[KernelCall, ...]:
+        return tuple(
+            KernelCall(p.name, tuple(views[a.name] for a in p.inputs),
+                       tuple(views[a.name] for a in p.outputs)) for p in ks
+        )  # fmt: skip
+
+    new: tuple[ProgramStmt, ...] = calls(parts)
+    if once:
+        new = (Once(calls(once)), *new)
+    body = new if call is None else _with_calls(program.body, call, new)
+    changed = replace(program, body=(*named, *body))
+    if call is None:
+        items: list[Item] = []
+        for i in module.items:
+            if i is k:
+                items += [*once, *parts, changed]
+            elif not (isinstance(i, Tuned) and i.kernel == kernel):
+                items.append(i)
+        return Module(tuple(items), file=module.file)
+    return with_program(module, changed, (*once, *parts))
+
+
+def _fresh_tensor(program: Program, hint: str, also: Sequence[str]) -> str:
+    taken = {*program.tensors, *program.temps, *also, *(d.name for d in program.dims)}
+    name, i = hint, 1
+    while name in taken:
+        name, i = f"{hint}_{i}", i + 1
+    return name
+
+
+def _with_calls(
+    body: tuple[ProgramStmt, ...], call: KernelCall, new: tuple[ProgramStmt, ...]
+) -> tuple[ProgramStmt, ...]:
+    out: list[ProgramStmt] = []
+    for s in body:
+        if s is call:
+            out += new
+        elif isinstance(s, Repeat | Once):
+            out.append(replace(s, body=_with_calls(s.body, call, new)))
+        else:
+            out.append(s)
+    return tuple(out)
