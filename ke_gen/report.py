@@ -60,6 +60,11 @@ def duration_text(seconds: float) -> str:
     return f"{seconds / scale:.3g} {unit}"
 
 
+def bytes_text(size: int) -> str:
+    """Bytes below 1 KiB, else KiB with three digits."""
+    return f"{size} B" if size < 1024 else f"{size / 1024:.3g} KiB"
+
+
 def _resources(kernels: Iterable[Resources]) -> str:
     """The largest of each over a program's kernels: registers, local memory; least occupancy."""
     listed = list(kernels)
@@ -69,7 +74,7 @@ def _resources(kernels: Iterable[Resources]) -> str:
     if spills := [r.spills for r in listed if r.spills]:
         parts.append(f"{max(spills)} spilled")
     if shared := [r.shared_bytes for r in listed if r.shared_bytes is not None]:
-        parts.append(f"{max(shared) / 1024:.3g} KiB")
+        parts.append(bytes_text(max(shared)))
     if occupancy := [r.occupancy for r in listed if r.occupancy is not None]:
         parts.append(f"occ. {100 * min(occupancy):.0f} %")
     return ", ".join(parts) or "-"
@@ -109,6 +114,11 @@ def _remarks(v: Verdict) -> list[str]:
     reasons = {s.stage: s.reason for s in v.stages if s.outcome is Outcome.PASSED}
     out = [f"{stage}: {reasons[stage]}" for stage in ("numbers", "time") if stage in reasons]
     if v.timing is not None:
+        if once := v.timing.detail.get("once_seconds"):
+            out.append(
+                f"once per set of weights, beside the time: {duration_text(float(once))} "
+                f"{v.timing.kind.value}"
+            )
         out += [
             f"{b.name}: {duration(b.timing)} {b.timing.kind.value} in the same run, "
             f"{b.timing.seconds / v.timing.seconds:.2f} times this kernel's"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ke_ir.rounding import rounding_of
 from search.evaluation.compare import Comparison, capped, compare, worse
+from search.evaluation.full_size import acceptable, check_full_size
 from search.evaluation.inputs import DISTRIBUTIONS
 from search.evaluation.reference import Case, error_bounds, make_case
 from search.evaluation.sizes import Sizes, edge_sizes, reduce_sizes
@@ -54,18 +55,22 @@ def checker_for(target: Target) -> Checker:
 
 
 def check_numbers(
-    subject: Subject, target: Target, knobs: Knobs, static_full: bool
+    subject: Subject, target: Target, knobs: Knobs, static_full: bool, baseline: str = ""
 ) -> tuple[StageResult, Numbers | None]:
     """Run on several inputs and edge sizes; each element must lie within its error bound.
 
-    ``static_full``: dims that are not ranges keep their size, because the kernel holds them as
-    numbers. Raises TargetError as the target's ``run`` does.
+    On a device also once at the file's own sizes, against float64 there, beside ``baseline`` (a
+    Python file; empty for the op in plain PyTorch). ``static_full``: dims that are not ranges keep
+    their size, because the kernel holds them as numbers. Raises TargetError as the target's ``run``
+    does.
     """
     checker = checker_for(target)
     base = _base_sizes(subject, checker, static_full)
     worst, established, note = Comparison(0.0, 0.0, 0.0), None, ""
     sizes: list[Sizes] = []
+    first: Case | None = None
     for case in _cases(subject, base, checker):
+        first = first or case
         if case.sizes not in sizes:
             sizes.append(dict(case.sizes))
         result = _run(subject, target, knobs, case)
@@ -74,7 +79,7 @@ def check_numbers(
         worst = worse(worst, found)
         if not found.passed:
             return _wrong(subject, case, found, result, base), None
-    assert established is not None
+    assert established is not None and first is not None
     numbers = Numbers(
         established=established,
         sizes=tuple(sizes),
@@ -84,7 +89,14 @@ def check_numbers(
         allowed=worst.allowed,
         note=note,
     )
-    return StageResult("numbers", Outcome.PASSED, _say(numbers, subject)), numbers
+    said = _say(numbers, subject)
+    if checker is DEVICE and subject.op is not None:
+        full_size, why = check_full_size(subject, target, knobs, first, baseline)
+        numbers = replace(numbers, full_size=full_size)
+        said = f"{said}; {why}"
+        if not acceptable(full_size):
+            return StageResult("numbers", Outcome.FAILED, why), None
+    return StageResult("numbers", Outcome.PASSED, said), numbers
 
 
 def _base_sizes(subject: Subject, checker: Checker, static_full: bool) -> Sizes:

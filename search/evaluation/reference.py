@@ -33,7 +33,8 @@ _KEPT = 16
 class Case:
     """One set of inputs and what the op gives for it, in float64 (integers exactly).
 
-    ``note`` says when inputs had to be made positive for the op to be defined.
+    ``note`` says when inputs had to be ``positive`` for the op to be defined, or smaller (times
+    ``scale``).
     """
 
     sizes: Mapping[str, int]
@@ -42,6 +43,8 @@ class Case:
     inputs: Mapping[str, Array]
     expected: Mapping[str, Array]
     note: str = ""
+    positive: bool = False
+    scale: float = 1.0
 
     def describe(self) -> str:
         """For a reason: which inputs they were."""
@@ -96,7 +99,8 @@ def _defined_case(
             expected = _evaluate(module, program, op, sizes, inputs)
             why = ["positive, since the op is not finite on signed inputs"] if positive else []
             why += [f"times {scale:g}, to be within reach of f32"] if scale != 1 else []
-            case = Case(dict(sizes), seed, distribution, inputs, expected, ", ".join(why))
+            note = ", ".join(why)
+            case = Case(dict(sizes), seed, distribution, inputs, expected, note, positive, scale)
             if not all(_finite(x) for x in expected.values()):
                 cases.append(case)
                 break

@@ -131,7 +131,9 @@ class _TargetRun:
     def _numbers(self) -> None:
         with self._stage("numbers") as results:
             static_full = self.request["static_full"]
-            result, numbers = check_numbers(self.subject, self.target, self.knobs, static_full)
+            result, numbers = check_numbers(
+                self.subject, self.target, self.knobs, static_full, self.request["baseline"]
+            )
             self.verdict = replace(self.verdict, numbers=numbers)
             results.append(result)
 

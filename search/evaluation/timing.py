@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +23,17 @@ def check_time(
 ) -> tuple[StageResult, Timing | None, Roofline | None, tuple[Baseline, ...]]:
     """Time at the full size; on a device beside PyTorch in the same run.
 
-    ``baseline`` is ``FILE:function`` or empty. A time below the op's floor fails the candidate:
-    such a figure is a fault of the measurement, whatever its kind. Raises TargetError as the
-    target's ``time`` does.
+    ``baseline`` is a Python file or empty. What is computed once per set of weights is reported
+    beside the time and is no part of it or of the roofline fraction. A time below the op's floor
+    fails the candidate: such a figure is a fault of the measurement, whatever its kind. Raises
+    TargetError as the target's ``time`` does.
     """
     timing, baselines, notes = _timed(subject, target, knobs, baseline)
+    once = float(timing.detail.get("once_seconds", 0.0))
     bound = None
     if subject.op is not None:
         bound = _roofline(op_cost(subject.op, subject.full), target.spec, subject, timing.seconds)
-        if bound.fraction > _SLACK:
+        if bound.floor_seconds > _SLACK * (timing.seconds + once):
             reason = (
                 f"{timing.kind.value} time {timing.seconds:.3g} s is below the roofline of "
                 f"{bound.floor_seconds:.3g} s on {timing.on}: the figure cannot be right"
@@ -56,23 +57,9 @@ def _timed(
     found = measure(module, program, knobs, full, inputs, baseline=path)
     if found.fault:
         raise RunFailed("the measured time is impossible", found.fault)
-    for name, numbers in found.numbers.items():
-        if numbers.allclose is False or numbers.not_finite:
-            raise RunFailed(
-                f"output {name} is wrong at full size",
-                f"|error| up to {numbers.max_abs_error:.3g}, {numbers.not_finite} not finite, "
-                "against the generated file's reference in float64",
-            )
-    notes = [_at_full_size(found.numbers)] if found.numbers else []
-    notes += [f"{name}: {reason}" for name, reason in found.failures.items()]
+    notes = [f"{name}: {reason}" for name, reason in found.failures.items()]
     baselines = tuple(Baseline(name, timing) for name, timing in found.baselines.items())
     return found.timing, baselines, notes
-
-
-def _at_full_size(numbers: Mapping[str, Any]) -> str:
-    """What the run that was timed gave at full size, against float64 on the same device."""
-    errors = ", ".join(f"{name} {n.relative_error:.2g}" for name, n in numbers.items())
-    return f"relative error at full size against the reference in float64: {errors}"
 
 
 def _roofline(cost: OpCost, spec: HardwareSpec, subject: Subject, seconds: float) -> Roofline:

@@ -40,13 +40,32 @@ class StageResult:
 
 
 @dataclass(frozen=True)
+class FullSize:
+    """One output of a run at the file's own sizes, against float64 on the same device.
+
+    ``max_abs_error`` and ``relative_error`` (in the Frobenius norm) are the kernel's, those with
+    ``eager_`` PyTorch's on the same inputs (None where that did not run). ``allclose`` is at the
+    benchmark's tolerance; ``not_finite`` counts the elements that are NaN or infinite where the
+    reference is not, and belong to neither error.
+    """
+
+    max_abs_error: float
+    relative_error: float
+    allclose: bool
+    not_finite: int = 0
+    eager_max_abs_error: float | None = None
+    eager_relative_error: float | None = None
+
+
+@dataclass(frozen=True)
 class Numbers:
     """How the compiled kernel's numbers were checked.
 
-    ``sizes`` binds every dim of each size that was run; ``reduced`` says that these are smaller
-    than the file's own. ``worst_ratio`` is the largest |error| / bound over all elements (<= 1
-    passes); ``worst_error`` the largest |error|, ``allowed`` the bound at the element of
-    ``worst_ratio``.
+    ``sizes`` binds every dim of each size that was checked element by element; ``reduced`` says
+    that these are smaller than the file's own. ``full_size`` has what a device gave at those, by
+    output; it is empty where that was not tried or could not be compared. ``worst_ratio`` is the
+    largest |error| / bound over all elements (<= 1 passes); ``worst_error`` the largest |error|,
+    ``allowed`` the bound at the element of ``worst_ratio``.
     """
 
     established: Established
@@ -56,6 +75,14 @@ class Numbers:
     worst_error: float
     allowed: float
     note: str = ""
+    full_size: Mapping[str, FullSize] = field(default_factory=dict)
+
+    @property
+    def at_full_size(self) -> bool:
+        """Whether the file's own sizes were among those that passed."""
+        return not self.reduced or (
+            bool(self.full_size) and all(x.allclose for x in self.full_size.values())
+        )
 
 
 @dataclass(frozen=True)

@@ -32,15 +32,29 @@ class NumbersAgainstFloat64:
     """One output against ``reference`` in float64.
 
     ``relative_error`` is in the Frobenius norm; ``allclose`` at the benchmark's tolerance (atol =
-    rtol = 1e-4 for f32, 1e-2 for f16 and bf16, equality for integers), None where it has none;
-    ``not_finite`` counts NaN or infinite elements that the reference does not have there.
+    rtol = 1e-4 for f32, 1e-2 for f16 and bf16, equality for integers); ``not_finite`` counts NaN or
+    infinite elements that the reference does not have there.
     """
 
     max_abs_error: float
     relative_error: float
-    allclose: bool | None
+    allclose: bool
     not_finite: int
     elements: int
+
+
+@dataclass(frozen=True)
+class FullSizeCheck:
+    """What one run gave against float64 on the same device, by output.
+
+    ``numbers`` are the candidate's, ``baseline_numbers`` those of eager PyTorch on the same inputs;
+    ``failures`` says why either is missing. ``on`` names the device.
+    """
+
+    numbers: Mapping[str, NumbersAgainstFloat64]
+    baseline_numbers: Mapping[str, NumbersAgainstFloat64]
+    on: str
+    failures: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,14 +62,11 @@ class Measurement:
     """What was measured on a device in one run, everything interleaved.
 
     ``baselines`` are named ``eager`` and ``torch.compile``; ``failures`` says why one is missing.
-    ``numbers`` are the candidate's, ``baseline_numbers`` those of eager PyTorch, by output.
     ``fault`` is empty unless the time is below the roofline: then it is no time at all.
     """
 
     timing: Timing
     baselines: Mapping[str, Timing]
-    numbers: Mapping[str, NumbersAgainstFloat64]
-    baseline_numbers: Mapping[str, NumbersAgainstFloat64]
     failures: Mapping[str, str] = field(default_factory=dict)
     fault: str = ""
 
@@ -70,9 +81,32 @@ def run_on_device(
     Checks as ``interpret`` does. Raises RunFailed, ToolchainMissing.
     """
     with tempfile.TemporaryDirectory(prefix="ke-gen-") as name:
-        request = _request(text, cases, Path(name), return_outputs=True)
+        request = _request("run", text, cases, Path(name))
         reply = _call(request, limits)
         return [read_arrays(entries) for entries in reply["outputs"]], _describe(reply["device"])
+
+
+def check_full_size(
+    text: str,
+    inputs: Arrays,
+    outputs: Mapping[str, TensorSpec],
+    baseline: Path | None = None,
+    limits: Limits = DEVICE_LIMITS,
+) -> FullSizeCheck:
+    """Run once and compare with the file's ``reference`` in float64, on the device throughout.
+
+    ``baseline`` is a Python file with a function ``baseline`` that takes the inputs in order;
+    without it ``reference`` in the inputs' own dtypes serves. Raises RunFailed, ToolchainMissing.
+    """
+    with tempfile.TemporaryDirectory(prefix="ke-gen-") as name:
+        request = _request("check", text, [(inputs, outputs)], Path(name), baseline)
+        reply = _call(request, limits)
+    return FullSizeCheck(
+        numbers=_numbers(reply.get("numbers", {})),
+        baseline_numbers=_numbers(reply.get("baseline_numbers", {})),
+        on=_describe(reply["device"]),
+        failures=dict(reply["failures"]),
+    )
 
 
 def measure(
@@ -85,17 +119,15 @@ def measure(
     seconds: float = 3.0,
     limits: Limits = DEVICE_LIMITS,
 ) -> Measurement:
-    """Check at full size against float64, and time beside eager PyTorch and ``torch.compile``.
+    """Time beside eager PyTorch and ``torch.compile``; ``baseline`` as in ``check_full_size``.
 
-    ``baseline`` is a Python file with a function ``baseline`` that takes the inputs in order;
-    without it the generated file's ``reference`` serves. ``seconds`` is about how long the timed
-    part lasts. Raises RunFailed, ToolchainMissing.
+    What a program computes once per set of weights is no part of its time: the detail
+    ``once_seconds`` has it. ``seconds`` is about how long all of it lasts. Raises RunFailed,
+    ToolchainMissing.
     """
     with tempfile.TemporaryDirectory(prefix="ke-gen-") as name:
-        request = _request(text, [(inputs, outputs)], Path(name), return_outputs=False)
+        request = _request("measure", text, [(inputs, outputs)], Path(name), baseline)
         request.update(
-            measure=True,
-            baseline=str(baseline.resolve()) if baseline else None,
             flush_bytes=max(_LEAST_FLUSH, 2 * hardware.cache_bytes),
             seconds=seconds,
         )
@@ -104,16 +136,17 @@ def measure(
 
 
 def _request(
+    purpose: str,
     text: str,
     cases: Sequence[tuple[Arrays, Mapping[str, TensorSpec]]],
     folder: Path,
-    return_outputs: bool,
+    baseline: Path | None = None,
 ) -> dict[str, Any]:
     return {
+        "purpose": purpose,
         "text": text,
         "folder": str(folder),
-        "measure": False,
-        "return_outputs": return_outputs,
+        "baseline": str(baseline.resolve()) if baseline else None,
         "cases": case_entries(cases, folder),
     }
 
@@ -133,6 +166,9 @@ def _measurement(reply: Mapping[str, Any], work: Work, hardware: HardwareSpec) -
         for name, figures in reply["timings"].items()
     }
     candidate = timings.pop("candidate")
+    if "prepare" in timings:
+        once = timings.pop("prepare").seconds
+        candidate = replace(candidate, detail={**candidate.detail, "once_seconds": once})
     floor = roofline_seconds(work, _as_found(hardware, device))
     fault = ""
     if candidate.seconds < _ROOFLINE_SLACK * floor:
@@ -143,8 +179,6 @@ def _measurement(reply: Mapping[str, Any], work: Work, hardware: HardwareSpec) -
     return Measurement(
         timing=candidate,
         baselines=timings,
-        numbers=_numbers(reply.get("numbers", {})),
-        baseline_numbers=_numbers(reply.get("baseline_numbers", {})),
         failures={
             {"compile": "torch.compile"}.get(name, name): reason
             for name, reason in reply["failures"].items()

@@ -25,15 +25,16 @@ from targets.gpu.stopwatch import time_interleaved
 from targets.gpu.tensors import read_tensor, torch_dtype, write_tensor
 
 Tensors = dict[str, torch.Tensor]
+Function = Callable[..., Any]
 
 DEVICE = "cuda"
 
 
 def serve(request: dict[str, Any]) -> dict[str, Any]:
-    """Run the launcher on each case; with ``measure`` also check against float64 and time it.
+    """Run the launcher on each case. What more is done with it is for ``purpose`` to say.
 
-    Reply: ``device``, ``outputs`` (entries of each case), and for ``measure``: ``numbers``,
-    ``baseline_numbers``, ``timings``, ``failures``.
+    Reply: ``device`` and ``failures``; for ``run`` the ``outputs`` (entries of each case); for
+    ``check`` the ``numbers`` and ``baseline_numbers`` against float64; for ``measure`` ``timings``.
     """
     with _device_to_itself():
         return _serve(request)
@@ -51,14 +52,20 @@ def _device_to_itself() -> Iterator[None]:
 def _serve(request: dict[str, Any]) -> dict[str, Any]:
     module = load_text(request["text"])
     launcher = getattr(module, parse(request["text"]).program)
-    reply: dict[str, Any] = {"device": describe_device(), "outputs": []}
+    reply: dict[str, Any] = {"device": describe_device(), "outputs": [], "failures": {}}
     for number, case in enumerate(request["cases"]):
         inputs = {entry["name"]: read_tensor(entry).to(DEVICE) for entry in case["inputs"]}
         results = run_checked(launcher, inputs, _wanted(case), DEVICE)
-        if request["return_outputs"]:
+        if request["purpose"] == "run":
             reply["outputs"].append(_written(request["folder"], number, case, results))
-        if request["measure"]:
-            reply.update(_measure(request, module, launcher, inputs, results))
+            continue
+        baseline = _baseline(request["baseline"], module)
+        if request["purpose"] == "check":
+            reply.update(_numbers(module, baseline, inputs, results, reply["failures"]))
+        else:
+            del results
+            torch.cuda.empty_cache()
+            reply["timings"] = _timings(request, module, launcher, baseline, inputs, reply)
     return reply
 
 
@@ -103,40 +110,57 @@ def _written(
     ]
 
 
-def _measure(
+def _timings(
     request: dict[str, Any],
     module: ModuleType,
-    launcher: Callable[..., Any],
+    launcher: Function,
+    baseline: Function | None,
     inputs: Tensors,
-    results: Tensors,
-) -> dict[str, Any]:
-    baseline = _baseline(request["baseline"], module)
-    reply: dict[str, Any] = {"failures": {}}
-    reply.update(_numbers(module, baseline, inputs, results, reply["failures"]))
-    torch.cuda.empty_cache()
+    reply: dict[str, Any],
+) -> dict[str, dict[str, float]]:
+    """Figures of the candidate, its ``prepare`` and the baselines, all interleaved."""
+    functions = {"candidate": launcher}
+    if hasattr(module, "prepare"):
+        functions["candidate"] = _prepared(launcher, module.prepare)
+        functions["prepare"] = module.prepare
+    if baseline is not None:
+        functions["eager"] = baseline
+        functions["compile"] = torch.compile(baseline, dynamic=False)
     # A baseline is what a user of PyTorch would run: gradients off, defaults otherwise.
     with torch.no_grad():
         timings, failures = time_interleaved(
-            {
-                "candidate": launcher,
-                "eager": baseline,
-                "compile": torch.compile(baseline, dynamic=False),
-            },
+            functions,
             list(inputs.values()),
             flush_bytes=request["flush_bytes"],
             seconds=request["seconds"],
         )
-    if "candidate" in failures:
-        raise RuntimeError(f"timing the candidate: {failures['candidate']}")
-    reply["timings"] = timings
+    for name in ("candidate", "prepare"):
+        if name in failures:
+            raise RuntimeError(f"timing the {name}: {failures[name]}")
     reply["failures"].update(failures)
-    return reply
+    return timings
 
 
-def _baseline(path: str | None, module: ModuleType) -> Callable[..., Any]:
-    """``baseline`` of the user's file (its folder last on the path), else ``reference``."""
+def _prepared(launcher: Function, prepare: Function) -> Function:
+    """The launcher, with what is computed once per set of weights computed once per set."""
+    made: dict[tuple[int, ...], Any] = {}
+
+    def call(*inputs: torch.Tensor) -> Any:
+        key = tuple(tensor.data_ptr() for tensor in inputs)
+        if key not in made:
+            made[key] = prepare(*inputs)
+        return launcher(*inputs, prepared=made[key])
+
+    return call
+
+
+def _baseline(path: str | None, module: ModuleType) -> Function | None:
+    """``baseline`` of the user's file (its folder last on the path), else ``reference``.
+
+    A program without an op has no ``reference``.
+    """
     if path is None:
-        reference: Callable[..., Any] = module.reference
+        reference: Function | None = getattr(module, "reference", None)
         return reference
     folder = str(Path(path).parent)
     if folder not in sys.path:
@@ -144,20 +168,21 @@ def _baseline(path: str | None, module: ModuleType) -> Callable[..., Any]:
     user = load_file(Path(path), "ke_gen_user_baseline")
     if not hasattr(user, "baseline"):
         raise ValueError(f"{path} has no function `baseline`")
-    baseline: Callable[..., Any] = user.baseline
+    baseline: Function = user.baseline
     return baseline
 
 
 def _numbers(
     module: ModuleType,
-    baseline: Callable[..., Any],
+    baseline: Function | None,
     inputs: Tensors,
     results: Tensors,
     failures: dict[str, str],
 ) -> dict[str, Any]:
     """Candidate and baseline against ``reference`` in float64, output by output.
 
-    What cannot be compared (no memory for float64, a baseline of another form) is a failure noted.
+    What cannot be compared (no memory for float64, a baseline of another form) is a failure noted:
+    it says nothing of the candidate.
     """
     exact = [
         tensor.to(torch.float64) if tensor.dtype.is_floating_point else tensor
@@ -167,9 +192,11 @@ def _numbers(
     try:
         with torch.no_grad():
             expected = as_tuple(module.reference(*exact))
-        reply["numbers"] = _compared(results, expected)
-    except (torch.cuda.OutOfMemoryError, NotImplementedError) as error:
+    except Exception as error:
         failures["numbers"] = one_line(error)
+        return reply
+    reply["numbers"] = _compared(results, expected)
+    if baseline is None:
         return reply
     try:
         with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from ke_ir.ir import Module, Program
     from lowering.triton.traits import Traits
     from lowering.work import Work
-    from targets.gpu.device import Measurement
+    from targets.gpu.device import FullSizeCheck, Measurement
 
     Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -229,6 +230,25 @@ class GpuTarget(ABC):
             raise RunFailed("the measured time is impossible", found.fault)
         return found.timing
 
+    def check_full_size(
+        self,
+        module: Module,
+        program: Program,
+        knobs: Knobs,
+        dims: Mapping[str, int],
+        inputs: Arrays,
+        baseline: Path | None = None,
+    ) -> FullSizeCheck:
+        """On the GPU of this machine: one run against float64, beside eager PyTorch's errors.
+
+        ``baseline``: a Python file with a function ``baseline``. Raises RunFailed when there is no
+        such GPU.
+        """
+        from targets.gpu.device import check_full_size
+
+        generated, text = self._for_device(module, program, knobs, dims)
+        return check_full_size(text, _ordered(generated, inputs), generated.outputs, baseline)
+
     def measure(
         self,
         module: Module,
@@ -239,20 +259,16 @@ class GpuTarget(ABC):
         baseline: Path | None = None,
         seconds: float = 3.0,
     ) -> Measurement:
-        """On the GPU of this machine: numbers at full size, and times beside PyTorch's.
+        """On the GPU of this machine: the time, with PyTorch's beside it.
 
         ``baseline``: a Python file with a function ``baseline``; ``seconds``: how long the timed
         part may last. Raises RunFailed when there is no such GPU.
         """
         from targets.gpu.device import measure
 
-        found = self.availability()
-        if found.presence is not Presence.HERE:
-            raise RunFailed(f"nothing can be measured on {self.arch}", found.reason, found.fix)
-        source = self.lower(module, program, knobs, dims)
-        generated = parse(source.text)
+        generated, text = self._for_device(module, program, knobs, dims)
         return measure(
-            source.text,
+            text,
             _ordered(generated, inputs),
             generated.outputs,
             self.work(module, program, dims, pad=False),
@@ -261,21 +277,38 @@ class GpuTarget(ABC):
             seconds,
         )
 
+    def _for_device(
+        self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int]
+    ) -> tuple[Generated, str]:
+        found = self.availability()
+        if found.presence is not Presence.HERE:
+            raise RunFailed(f"nothing can be measured on {self.arch}", found.reason, found.fix)
+        text = self.lower(module, program, knobs, dims).text
+        return parse(text), text
+
     def estimate(
         self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int]
     ) -> Timing:
         """The analytic model at ``dims``; knobs play no part in it."""
+        from ke_ir.once import only_once
         from targets.gpu.model import estimate
 
-        return estimate(self.work(module, program, dims), self.spec)
+        timing = estimate(self.work(module, program, dims), self.spec)
+        if (part := only_once(program)) is None:
+            return timing
+        once = estimate(self.work(module, part, dims), self.spec)
+        return replace(timing, detail={**timing.detail, "once_seconds": once.seconds})
 
     def work(
         self, module: Module, program: Program, dims: Mapping[str, int], pad: bool = True
     ) -> Work:
-        """Operations and bytes of the program; ``pad`` as Triton pads its tiles."""
+        """Operations and bytes of each execution of the program, without what is computed once;
+        ``pad`` as Triton pads its tiles.
+        """
+        from ke_ir.once import without_once
         from lowering.work import analyse_program
 
-        return analyse_program(module, program, dims, pad)
+        return analyse_program(module, without_once(program), dims, pad)
 
 
 def _ordered(generated: Generated, inputs: Arrays) -> Arrays:

@@ -64,7 +64,7 @@ class _Work:
 def estimate_program(
     module: Module, program: Program, dims: Mapping[str, int], arch: Arch
 ) -> Estimate:
-    """Estimate ``program`` at ``dims`` on ``arch``."""
+    """Estimate ``program`` at ``dims`` on ``arch``, without its ``once`` part."""
     c = arch.config
     lpddr = sum(_bytes(p.type.dtype, p.type.sizes(dict(dims))) for p in
                 (*program.inputs, *program.outputs)) / c["lpddr_rate"]  # fmt: skip
@@ -98,8 +98,6 @@ def _calls(
         elif isinstance(s, Repeat):
             steps = max(0, evaluate_int(s.hi, dims) - evaluate_int(s.lo, dims))
             yield from _calls(s.body, dims, times * steps)
-        elif body_of := getattr(s, "body", None):
-            yield from _calls(body_of, dims, times)
 
 
 class _KernelCost:

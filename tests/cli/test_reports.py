@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from ke_gen.report import bytes_text
 from search.evaluation.processes import tree
 from tests.cli.conftest_cli import COMMAND, EXAMPLES, Run, process
+from tests.ir.once_program import TEXT
 
 GOOD = EXAMPLES / "add_relu.ir"
 SMALL = """
@@ -181,3 +184,23 @@ def test_an_interrupt_ends_the_workers_at_once(third_party: Path, small: Path) -
     assert (running.returncode, errors) == (130, "interrupted\n")
     assert time.perf_counter() - begin < 5
     assert workers and not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+def test_what_is_computed_once_is_reported_beside_the_time(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "once.ir"
+    path.write_text(TEXT)
+    done = run("eval", str(path), "--targets", "kea")
+    assert done.code == 0
+    said = re.search(r"once per set of weights, beside the time: (\S+ us) simulated", done.out)
+    assert said
+    assert f"{said[1]} simulated" not in done.out.splitlines()[2]
+    done = run("eval", str(path), "--targets", "kea", "--json")
+    (verdict,) = json.loads(done.out)
+    assert 0 < verdict["timing"]["detail"]["once_seconds"] < verdict["timing"]["seconds"]
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 B"), (64, "64 B"), (1024, "1 KiB"), (66560, "65 KiB")]
+)
+def test_small_sizes_are_in_bytes(size: int, text: str) -> None:
+    assert bytes_text(size) == text

@@ -20,6 +20,8 @@ from targets.gpu import device
 from targets.gpu.generated import parse
 from targets.gpu.workers import Limits
 from targets.nvidia.specs import SPECS
+from targets.nvidia.target import NvidiaTarget
+from tests.ir.once_program import linear
 
 Text = Callable[[str], str]
 ROOT = Path(__file__).parents[2]
@@ -68,11 +70,46 @@ def test_measurement_is_complete(text: Text, tmp_path: Path) -> None:
     assert detail["repeats"] >= 20
     assert found.baselines.keys() == {"eager"}
     assert found.failures == {"torch.compile": "RuntimeError: no compiler"}
+    assert not found.fault
+
+
+@pytest.mark.usefixtures("rehearse")
+def test_numbers_against_float64_beside_those_of_eager(text: Text, tmp_path: Path) -> None:
+    baseline = tmp_path / "add.py"
+    baseline.write_text(BASELINE.format(error=0.5))
+    found = device.check_full_size(text("add"), inputs(), parse(text("add")).outputs, baseline)
     ours, theirs = found.numbers["z"], found.baseline_numbers["z"]
     assert ours.allclose and ours.relative_error < 1e-7 and ours.elements == 1000
     assert theirs.allclose is False
     assert theirs.max_abs_error == pytest.approx(0.5, rel=1e-5)
-    assert not found.fault
+    assert found.on == "rehearsal (sm_90)" and not found.failures
+
+
+@pytest.mark.usefixtures("rehearse")
+def test_a_reference_that_fails_says_nothing_of_the_candidate(text: Text) -> None:
+    broken = text("add").replace("def reference(x, y):", "def reference(x, y):\n    1 / 0")
+    found = device.check_full_size(broken, inputs(), parse(broken).outputs)
+    assert found.failures == {"numbers": "ZeroDivisionError: division by zero"}
+    assert not found.numbers
+
+
+@pytest.mark.usefixtures("rehearse")
+def test_what_is_computed_once_is_timed_apart() -> None:
+    module, program = linear()
+    target, sizes = NvidiaTarget("sm_90"), program.sizes()
+    text = target._lower(module, program, {}, sizes, interpreted=True).text
+    random = np.random.default_rng(0)
+    given = {
+        p.name: random.standard_normal(p.type.sizes(dict(sizes)), np.float32)
+        for p in program.inputs
+    }
+    work = target.work(module, program, sizes)
+    found = device.measure(text, given, parse(text).outputs, work, H100)
+    once = found.timing.detail["once_seconds"]
+    assert isinstance(once, float) and once > 0
+    assert found.baselines.keys() == {"eager"}
+    estimate = target.estimate(module, program, {}, sizes)
+    assert 0 < float(estimate.detail["once_seconds"]) < estimate.seconds
 
 
 @pytest.mark.usefixtures("rehearse")
@@ -88,8 +125,7 @@ def test_a_baseline_of_another_form_is_noted(text: Text, tmp_path: Path) -> None
     baseline = tmp_path / "add.py"
     baseline.write_text("def baseline(x, y):\n    return x[:7]\n")
     outputs = parse(text("add")).outputs
-    work = Work((), input_bytes=8000.0, output_bytes=4000.0)
-    found = device.measure(text("add"), inputs(), outputs, work, H100, baseline)
+    found = device.check_full_size(text("add"), inputs(), outputs, baseline)
     assert "shape (7,)" in found.failures["numbers of eager"]
     assert found.numbers["z"].allclose and not found.baseline_numbers
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from ke_ir.parser import parse
 from lowering.mlir.kernel import Knobs
 from lowering.mlir.lower import lower_program
 from targets.base import Kind
@@ -13,6 +14,7 @@ from targets.kea.archs import load
 from targets.kea.execute import build, simulate
 from targets.kea.simulator import Report
 from targets.kea.target import KeaTarget
+from tests.ir.once_program import TEXT, linear
 from tests.kea.kea_support import program_of, simulated
 
 
@@ -162,3 +164,19 @@ def test_estimate_follows_the_simulator() -> None:
         assert estimate.kind is Kind.ESTIMATED
         ratio = estimate.seconds / target.time(module, program, {}, dims).seconds
         assert 0.4 < ratio < 2
+
+
+def test_what_is_computed_once_is_timed_apart() -> None:
+    module, program = linear()
+    target, dims = KeaTarget(), program.sizes({"B": 64})
+    for time in (target.time, target.estimate):
+        whole, larger = (
+            time(module, program, {}, dims),
+            time(module, program, {}, {**dims, "B": 2048}),
+        )
+        assert float(whole.detail["once_seconds"]) > 0
+        assert whole.detail["once_seconds"] == larger.detail["once_seconds"]
+        assert larger.seconds > whole.seconds
+        every = parse(TEXT.replace("once {", "").replace("(%t)\n  }", "(%t)"))
+        each = time(every, every.programs["linear"], {}, dims)
+        assert "once_seconds" not in each.detail and each.seconds > whole.seconds
