@@ -22,9 +22,10 @@ from ke_ir.rewrites.base import (
 from ke_ir.rewrites.body import Facts, LoopSite, facts
 from ke_ir.rewrites.carries import COMBINES, Carries, Carry, reduction_of
 from ke_ir.rewrites.names import Fresh
-from ke_ir.rewrites.padding import Padding, neutral
-from ke_ir.rewrites.programs import fresh_item, in_sequence
-from ke_ir.rewrites.tidy import alive, writes
+from ke_ir.rewrites.padding import neutral
+from ke_ir.rewrites.programs import in_sequence
+from ke_ir.rewrites.temporaries import beyond_counts, coordinates_of, part_of
+from ke_ir.rewrites.tidy import writes
 from ke_ir.types import TensorType
 
 PARTS = (2, 4, 8, 16, 32)
@@ -323,7 +324,7 @@ class _Parts:
         yields: list[str] = []
         for i, c in enumerate(self.split.found):
             t = self.f.types[c.result]
-            order = self._order(c.result)
+            order = coordinates_of(self.k, c.result, self.split.outer.vars)
             if isinstance(order, NoMatch):
                 return order
             if not _starts_neutral(self.f, c):
@@ -349,36 +350,11 @@ class _Parts:
         results = tuple(c.result for c in self.split.found)
         loop_ = For(part, (*loads, Yield(tuple(yields))), tuple(carries), results)
         two = replace(p, body=(*before, loop_, *after))
-        first = self._kernel(module, "parts", one, self.k.inputs, tuple(params))
-        second = self._kernel(module, "total", two, (*self.k.inputs, *params), self.k.outputs)
+        first = part_of(module, self.k, "parts", one, self.k.inputs, tuple(params))
+        second = part_of(module, self.k, "total", two, (*self.k.inputs, *params), self.k.outputs)
         if why := _counts_padding(second):
             return NoMatch(why)
         return first, second, [Temp(q.name, q.type) for q in params]
-
-    def _kernel(
-        self, module: Module, what: str, body: Parallel, ins: tuple[Param, ...],
-        outs: tuple[Param, ...],
-    ) -> Kernel:  # fmt: skip
-        name = fresh_item(module, f"{self.k.name}_{what}")
-        k = alive(replace(self.k, name=name, inputs=ins, outputs=outs, body=(body,)))
-        read = {s.tensor for _, s in facts(k).statements if isinstance(s, Load)}
-        return replace(k, inputs=tuple(q for q in k.inputs if q.name in read))
-
-    def _order(self, name: str) -> list[LoopVar] | NoMatch:
-        """Parallel variables as coordinates of a value: scalars, then one for each dimension."""
-        vars_ = self.split.outer.vars
-        out = [v for v in vars_ if v.tile is None]
-        by_axis = {self.f.axes.of_loop(v.name): v for v in vars_ if v.tile is not None}
-        for a in self.f.axes.of(name):
-            v = by_axis.pop(a, None)
-            if v is None:
-                return NoMatch(f"a dimension of %{name} is not one of `parallel`")
-            out.append(v)
-        if left := next(iter(by_axis.values()), None):
-            return NoMatch(f"%{name} is the same for all of %{left.name}")
-        if bad := next((v for v in out if v.lo != Num(0)), None):
-            return NoMatch(f"%{bad.name} does not start at 0")
-        return out
 
 
 def _starting(s: For, i: int, init: str) -> For:
@@ -390,10 +366,6 @@ def _counts_padding(k: Kernel) -> str:
     """Why what lies beyond the end of a parallel loop counts; empty if it does not."""
     f = facts(k)
     for v in f.parallel.vars:
-        axis = f.axes.of_loop(v.name)
-        if axis is not None:
-            padding = Padding(f, v)
-            for op in f.axes.combined(axis):
-                if not padding.neutral(op):
-                    return f"%{op.result} combines elements of one tile of %{v.name}"
+        if v.tile is not None and (why := beyond_counts(k, v)):
+            return why
     return ""
