@@ -7,6 +7,7 @@ was not.
 
 from __future__ import annotations
 
+import bisect
 import math
 import random
 import time
@@ -134,12 +135,11 @@ class Search:
         for n in new:
             score = view.scores[n.key] = view.fitness.score(n)
             if score > -math.inf:
-                view.ranked.append((-score, n.seq, n.key))
+                bisect.insort(view.ranked, (-score, n.seq, n.key))
             self.policy.observe(n, view)
             self.evaluated += n.status != "rejected"
             self.stalled = 0 if score > self._best else self.stalled + 1
             self._best = max(self._best, score)
-        view.ranked.sort()
         for k in done.picks:
             view.visits[k] = view.visits.get(k, 0) + 1
         view.exhausted.update(done.exhausted)

@@ -53,8 +53,8 @@ class Mcts:
         """Picks of one round count as visits while it is put together, so that they spread."""
         pending: dict[str, int] = {}
         found = []
-        scores = [s for s in view.scores.values() if s > -math.inf]
-        low, high = min(scores, default=0.0), max(scores, default=0.0)
+        ranked = view.ranked
+        high, low = (-ranked[0][0], -ranked[-1][0]) if ranked else (0.0, 0.0)
         for _ in range(count):
             path = self._descend(view, pending, low, max(high - low, 1e-9))
             if not path:
@@ -65,21 +65,23 @@ class Mcts:
         return found
 
     def _descend(self, view: View, pending: dict[str, int], low: float, spread: float) -> list[str]:
-        usable = {k for _, _, k in view.ranked}
         path: list[str] = []
-        choices = [r for r in view.graph.roots if r in usable]
+        choices = [r for r in view.graph.roots if self._usable(view, r)]
         total = sum(self._visits(r, pending) for r in choices)
         while choices:
             best = max(choices, key=lambda k: self._uct(k, total, pending, low, spread))
             path.append(best)
             total = self._visits(best, pending)
-            children = [k for k in self._stats[best].children if k in usable]
+            children = [k for k in self._stats[best].children if self._usable(view, k)]
             full = len(children) + pending.get(best, 0) >= self.widening * math.sqrt(total)
             if best not in view.exhausted and not (full and children):
                 return path
             choices = children
         # Everything below was exhausted: take the best node that is not.
         return next(([k] for k in view.open()), [])
+
+    def _usable(self, view: View, k: str) -> bool:
+        return view.scores.get(k, -math.inf) > -math.inf
 
     def _visits(self, k: str, pending: dict[str, int]) -> int:
         return max(1, self._stats[k].visits + pending.get(k, 0))
