@@ -115,7 +115,7 @@ def _replaced(
     names: dict[str, Operand] = dict(
         zip(source.index, (c.name for c in load.coords if isinstance(c, Var)), strict=True)
     )
-    body = copied(_slice(source), fresh, names)
+    body = copied(slice_of(source.kernel, source.path, str(source.store.x)), fresh, names)
     body = _on_tensors(body, tensors)
     x = str(names[str(source.store.x)])
     if facts(source.kernel).types[str(source.store.x)].shape != load.type.shape:
@@ -220,16 +220,19 @@ def _alike_inside(k: Kernel, taken: Sequence[str], consumer: Kernel) -> Kernel:
 # The copy
 
 
-def _slice(source: Source) -> list[Stmt]:
-    """The statements that the stored value needs, in order, without what they write."""
+def slice_of(k: Kernel, path: Path, x: str) -> list[Stmt]:
+    """The statements before ``path`` that a value needs, in order, without what they write.
+
+    Those of all loops around ``path`` stand one after the other.
+    """
     body: list[Stmt] = []
-    s: Stmt | Kernel = source.kernel
-    for i in source.path:
+    s: Stmt | Kernel = k
+    for i in path:
         assert isinstance(s, Kernel | For | Parallel)
         if not isinstance(s, Kernel):
             body += s.body[:i]
         s = s.body[i]
-    needed = {str(source.store.x)}
+    needed = {x}
     out: list[Stmt] = []
     for s in reversed(body):
         defined = s.results if isinstance(s, For) else (getattr(s, "result", None),)
