@@ -76,7 +76,7 @@ class Axes:
         """Ops that combine elements along this axis (for ``dot`` the inner one), in order."""
         return tuple(op for node, op in self._combined if self._find(node) == axis)
 
-    def position(self, value: Operand, axis: AxisId) -> int | None:
+    def position(self, value: Operand, axis: AxisId | None) -> int | None:
         """Which dimension of a value lies along an axis; None if none does."""
         if not isinstance(value, str) or value not in self._dims:
             return None

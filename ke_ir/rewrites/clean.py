@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
+from ke_ir.expr import Num, Var, variables
 from ke_ir.ir import Kernel
-from ke_ir.ops import Broadcast, Select
+from ke_ir.ops import Accumulate, Broadcast, Load, Select, Store
 from ke_ir.ops.base import Operand, Stmt
 from ke_ir.rewrites.base import KernelRewrite, NoMatch, register_rewrite
 from ke_ir.rewrites.body import Facts, facts
@@ -124,6 +125,7 @@ class Dce(WholeKernel):
 class SimplifyMasks(WholeKernel):
     """Remove masks of padding where no tile reaches beyond the end of its loop.
 
+    Loads from wholly inside a tensor also lose their ``else``, which nothing reads.
     A kernel without them is right only for tiles that divide its range: ``retile`` then offers no
     others.
 
@@ -178,18 +180,43 @@ class SimplifyMasks(WholeKernel):
 
     def run(self, k: Kernel) -> Kernel:
         f = facts(k)
-        if not any(isinstance(s, Select) for _, s in f.statements):
-            return k
-        tests = [Padding(f, s.var) for s in f.loops.values()
-                 if s.var.tile is not None and divides(f, s.var.step, s.var)]  # fmt: skip
+        tests = [
+            Padding(f, s.var)
+            for s in f.loops.values()
+            if s.var.tile is not None and divides(f, s.var.step, s.var)
+        ]
 
         def without_mask(s: Stmt) -> Operand | Stmt | None:
             if isinstance(s, Select) and any(t.is_range_test(s.c) for t in tests):
                 return stretched_to(f, s, s.x)
+            if isinstance(s, Load) and s.fill != 0 and _always_inside(f, s):
+                return replace(s, fill=0)
             return None
 
         new = simplified(k, without_mask)
         return k if new is k else alive(new)
+
+
+def _always_inside(f: Facts, s: Load) -> bool:
+    """True if no element that counts is read from outside the tensor or a loop's range."""
+    for c, size in zip(s.coords, f.kernel.tensors[s.tensor].shape, strict=True):
+        site = f.loops.get(c.name) if isinstance(c, Var) else None
+        if site is None or site.var.lo != Num(0) or site.var.hi != size:
+            return False
+        if not divides(f, site.var.step, site.var) and _padding_counts(f, site.var.name):
+            return False
+    return True
+
+
+def _padding_counts(f: Facts, name: str) -> bool:
+    """True if elements beyond the end of a loop may show in what is written."""
+    axis = f.axes.of_loop(name)
+    if axis is None:
+        return False
+    if f.axes.combined(axis) or f.axes.pinned(axis) or f.axes.loops(axis) != (name,):
+        return True
+    writes = [s for _, s in f.statements if isinstance(s, Store | Accumulate)]
+    return not all(any(name in variables(c) for c in w.coords) for w in writes)
 
 
 def stretched_to(f: Facts, s: Select, x: Operand) -> Operand | Stmt | None:

@@ -10,6 +10,7 @@ from ke_ir.ir import For, Kernel, LoopVar, Yield, defined_names
 from ke_ir.ops.base import Operand, Stmt
 from ke_ir.rewrites.base import KernelRewrite, NoMatch, loop, register_rewrite
 from ke_ir.rewrites.body import Facts, LoopSite, facts, replace_block, splice, split_yield
+from ke_ir.rewrites.clean import SimplifyMasks
 from ke_ir.rewrites.names import renamed, used_in
 from ke_ir.rewrites.retile import MAX_ELEMENTS, MAX_WHOLE, Retile
 from ke_ir.rewrites.tidy import merged
@@ -84,9 +85,9 @@ class DropLoop(KernelRewrite):
 def _dropped(f: Facts, site: LoopSite, loop: For) -> Kernel:
     names: dict[str, Operand] = dict(loop.carries)
     p, v = f.parallel, site.var
-    same = next((u for u in p.vars if (u.lo, u.hi, u.tile) == (v.lo, v.hi, v.tile)), None)
+    same = next((u for u in p.vars if _same_range(u, v) and not _meets(f, loop, u)), None)
     variables = p.vars
-    if same is not None and f.one_trip(same):
+    if same is not None:
         names[v.name] = same.name
     else:
         # Before the two variables whose tiles are traversed in groups.
@@ -99,6 +100,13 @@ def _dropped(f: Facts, site: LoopSite, loop: For) -> Kernel:
     new = splice(f.kernel, site.path, renamed(body, names))
     outer = facts(new).parallel
     return replace(new, body=(replace(outer, vars=variables, body=renamed(outer.body, results)),))
+
+
+def _meets(f: Facts, loop: For, v: LoopVar) -> bool:
+    """True if tiles along ``v`` are used in the loop, where its own tiles are another dimension."""
+    axis = f.axes.of_loop(v.name)
+    used = used_in((loop,))
+    return v.name in used or any(f.axes.position(n, axis) is not None for n in used)
 
 
 @register_rewrite
@@ -230,8 +238,8 @@ def _split(body: Sequence[Stmt], late: set[str]) -> tuple[list[Stmt], list[Stmt]
 class WholeRow(KernelRewrite):
     """Cover the range of a loop with one tile, in every loop over that range, and load it once.
 
-    What ``retile`` to the extent, ``drop_loop`` and ``cse`` give, for all loops that run over the
-    same range side by side.
+    What ``retile`` to the extent, ``drop_loop``, ``simplify_masks`` and ``cse`` give, for all loops
+    that run over the same range side by side.
 
     ``whole_row(@scale, %d)``
 
@@ -298,7 +306,7 @@ class WholeRow(KernelRewrite):
             if isinstance(got, NoMatch):
                 return got
             k = got
-        return merged(k)
+        return merged(SimplifyMasks(k.name).run(k))
 
     @classmethod
     def instances(cls, k: Kernel) -> Iterator[Self]:

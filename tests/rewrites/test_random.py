@@ -1,0 +1,86 @@
+"""Chains of rewrites on random programs: whatever applies keeps the float64 meaning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from ke_ir.derive import derive
+from ke_ir.expr import Num
+from ke_ir.ir import Module, OpDef
+from ke_ir.rewrites import applicable, unique_names
+from ke_ir.verify import verify
+from tests.ir.derive_check import random_inputs
+from tests.ir.executable_strategies import ExecutableKernel, executable_kernels
+from tests.ir.op_strategies import Sample, contractions, ops
+from tests.rewrites.support import after, assert_same_meaning
+
+CALM = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+STEPS = 4
+
+
+def chain(data: st.DataObject, module: Module) -> Module:
+    """The module after a few of the rewrites that apply, each kind as likely as another."""
+    for _ in range(data.draw(st.integers(1, STEPS))):
+        by_name: dict[str, list[Any]] = {}
+        for r in applicable(module):
+            by_name.setdefault(r.name, []).append(r)
+        if not by_name:
+            break
+        kind = data.draw(st.sampled_from(sorted(by_name)))
+        step = data.draw(st.sampled_from(by_name[kind]))
+        data.draw(st.just(str(step)))  # so that a failure shows the path
+        module = after(module, step)
+    return module
+
+
+def sized(sample: Sample) -> OpDef:
+    """The op with its static dims at the sample's sizes: a rewrite may rely on static sizes."""
+    dims = tuple(
+        d if d.is_range or d.is_derived else replace(d, size=Num(sample.sizes[d.name]))
+        for d in sample.op.dims
+    )
+    return replace(sample.op, dims=dims)
+
+
+@CALM
+@given(sample=ops(), data=st.data())
+def test_random_ops(sample: Sample, data: st.DataObject) -> None:
+    op = sized(sample)
+    assume(not verify(Module((op,))))
+    root = unique_names(Module((op, *derive(op))))
+    assume(not verify(root))
+    inputs = random_inputs(op, op.sizes(sample.sizes), limits=sample.limits)
+    got = chain(data, root)
+    assert_same_meaning(root, got, sample.op.name, sample.sizes, inputs)
+
+
+@CALM
+@given(sample=contractions(), data=st.data())
+def test_random_contractions(sample: Sample, data: st.DataObject) -> None:
+    op = sized(sample)
+    root = unique_names(Module((op, *derive(op))))
+    got = chain(data, root)
+    assert_same_meaning(root, got, sample.op.name, sample.sizes)
+
+
+@CALM
+@given(e=executable_kernels(), data=st.data())
+def test_random_kernels(e: ExecutableKernel, data: st.DataObject) -> None:
+    root = unique_names(e.module)
+    got = chain(data, root)
+    for sizes in e.sizes():
+        assert_same_meaning(root, got, e.kernel.name, sizes, e.inputs(sizes))
+
+
+@pytest.mark.parametrize("name", ["rms_norm", "attention", "conv1d"])
+def test_the_order_of_what_applies_is_fixed(name: str) -> None:
+    from tests.rewrites.support import example
+
+    assert [str(r) for r in applicable(example(name))] == [
+        str(r) for r in applicable(example(name))
+    ]
