@@ -223,6 +223,7 @@ def test_random_programs_keep_their_meaning(sample: Sample, data: st.DataObject)
     op = sized(sample)
     assume(not verify(op))
     module = unique_names(with_derived(op))
+    assume(not verify(module))  # a loop that is empty at these sizes
     assume(len(module.kernels) > 1)
     steps = [*Fuse.applicable(module), *Recompute.applicable(module)]
     assume(steps)

@@ -83,6 +83,7 @@ def test_random_values_through_memory(sample: Sample, data: st.DataObject) -> No
     op = sized(sample)
     assume(not verify(op))
     module = unique_names(with_derived(op))
+    assume(not verify(module))  # a loop that is empty at these sizes
     steps = [*Fission.applicable(module), *Materialise.applicable(module)]
     assume(steps)
     got = data.draw(st.sampled_from(steps)).apply(module)

@@ -139,6 +139,7 @@ def test_random_reductions_in_parts(sample: Sample, parts: int, data: st.DataObj
     op = sized(sample)
     assume(not verify(op))
     module = unique_names(with_derived(op))
+    assume(not verify(module))  # a loop that is empty at these sizes
     found = []
     for k in module.kernels.values():
         for name in facts(k).loops:
