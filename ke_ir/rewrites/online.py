@@ -172,14 +172,14 @@ class _Merge:
         self.rows = self.f.axes.of(m)
         if why := self._why_not_scaled(p.bridges):
             return NoMatch(why)
-        body, sums, names = self._rescaled(carried, top)
+        body, sums = self._rescaled(carried, top)
         carries = [(n, x) for n, x in first.carries]
         extra: list[Stmt] = []
         if start is not None:
             extra.append(start)
             carries[place] = (carried, str(start.result))
         merged = joined(
-            p, (*inner, *body), (*carries, *((str(names[c]), x) for c, x in second.carries)),
+            p, (*inner, *body), (*carries, *second.carries),
             (*yields, *sums), (*first.results, *second.results),
         )  # fmt: skip
         return simplified(p.with_loop(merged, extra), first.var.name, (top,))
@@ -301,10 +301,8 @@ class _Merge:
 
     # The second loop's body beside the first's
 
-    def _rescaled(
-        self, carried: str, top: str
-    ) -> tuple[list[Stmt], tuple[Operand, ...], dict[str, Operand]]:
-        """Statements, sums yielded, and new names: the second body with sums rescaled."""
+    def _rescaled(self, carried: str, top: str) -> tuple[list[Stmt], tuple[Operand, ...]]:
+        """The second body with its sums rescaled: statements, and the sums that it yields."""
         names: dict[str, Operand] = {}
         out: list[Stmt] = []
         for s in self._bridge():
@@ -325,7 +323,7 @@ class _Merge:
         # `copied` names definitions in order; the same order gives the yields' new names.
         renames = dict(zip(defined_in(inner), defined_in(body), strict=True))
         sums_next = tuple(renames.get(y, y) if isinstance(y, str) else y for y in yields)
-        return [*out, *body], sums_next, {c: c for c, _ in self.pair.second.carries}
+        return [*out, *body], sums_next
 
     def _top(self) -> str:
         (m,) = {origin(self.f, n) for n in self.pair.bridges}
