@@ -172,11 +172,7 @@ def _splice(body: tuple[Stmt, ...], path: Path, new: tuple[Stmt, ...]) -> tuple[
         return body[:i] + new + body[i + 1 :]
     s = body[i]
     assert isinstance(s, For | Parallel)
-    return (*body[:i], with_body(s, _splice(s.body, path[1:], new)), *body[i + 1 :])
-
-
-def with_body(s: For | Parallel, body: tuple[Stmt, ...]) -> For | Parallel:
-    return replace(s, body=body)
+    return (*body[:i], replace(s, body=_splice(s.body, path[1:], new)), *body[i + 1 :])
 
 
 def replace_block(k: Kernel, path: Path, body: Sequence[Stmt]) -> Kernel:

@@ -58,12 +58,6 @@ def defined_in(body: Iterable[Stmt]) -> Iterator[str]:
         yield from defined_names(s)
 
 
-def free_names(body: Iterable[Stmt]) -> set[str]:
-    """Names that statements use and do not define (names must be unique)."""
-    body = tuple(body)
-    return used_in(body).difference(defined_in(body))
-
-
 class Renamer:
     """Replaces names where they are used by operands; ``define`` renames where they are defined.
 

@@ -14,7 +14,7 @@ import numpy as np
 from ke_ir.derive import with_derived
 from ke_ir.expr import evaluate_int
 from ke_ir.interpret import interpret_program
-from ke_ir.ir import Kernel, Module, Program, bind_call
+from ke_ir.ir import Kernel, Module, Program
 from ke_ir.parser import parse
 from ke_ir.printer import print_module
 from ke_ir.rewrites import NoMatch, Rewrite, apply_text, parse_rewrite, unique_names
@@ -115,18 +115,6 @@ def examples_of(cls: type[Rewrite]) -> tuple[str, Module, Module]:
     assert [p[0] for p in parts] == ["Before", "After"], f"{cls.name} shows no Before and After"
     before, changed = (module_of(p[1]) for p in parts)
     return form[1], before, changed
-
-
-def called_sizes(module: Module, program: Program) -> list[dict[str, int]]:
-    """Sizes of each kernel called by a program, at the program's default sizes."""
-    full = program.sizes()
-    return [bind_call(program, c, module.kernels[c.kernel], full) for c in program.calls]
-
-
-def tile_of(module: Module, kernel: str, loop: str) -> int | None:
-    from ke_ir.rewrites.body import facts
-
-    return facts(module.kernels[kernel]).loops[loop].var.tile
 
 
 def small(module: Module, limit: int = 40) -> dict[str, int]:
