@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from targets.base import RunFailed
+from targets.base import RunFailed, ToolchainMissing
 from targets.gpu.errors import as_target_error
 from targets.gpu.generated import TensorSpec
 from targets.gpu.tensors import case_entries, read_arrays
@@ -34,6 +35,7 @@ def interpret(
     unchanged, stores outside the tensors and elements never written are found. Raises RunFailed
     with the reason, ToolchainMissing.
     """
+    check_versions()
     with tempfile.TemporaryDirectory(prefix="ke-gen-") as name:
         folder = Path(name)
         request = {
@@ -46,3 +48,22 @@ def interpret(
         except WorkerFailed as failure:
             raise as_target_error(failure, RunFailed, "Triton's interpreter") from failure
         return [read_arrays(entries) for entries in reply["outputs"]]
+
+
+def check_versions() -> None:
+    """Raise ToolchainMissing for a Triton whose interpreter fails with the numpy installed."""
+    triton, numpy = (_version(name) for name in ("triton", "numpy"))
+    if triton and triton < (3, 7) and numpy >= (2, 4):
+        raise ToolchainMissing(
+            "Triton's interpreter cannot run",
+            f"that of Triton {'.'.join(map(str, triton))} fails with numpy 2.4 and later",
+            "install triton>=3.7, or numpy<2.4",
+        )
+
+
+def _version(package: str) -> tuple[int, ...]:
+    """Major and minor version of an installed package; empty if it is not there."""
+    try:
+        return tuple(int(part) for part in version(package).split(".")[:2])
+    except (PackageNotFoundError, ValueError):
+        return ()

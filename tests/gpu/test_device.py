@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from lowering.work import Work
-from targets.base import Kind, RunFailed
+from targets.base import Kind, RunFailed, ToolchainMissing
 from targets.gpu import device
 from targets.gpu.generated import parse
+from targets.gpu.interpret import check_versions
 from targets.gpu.workers import Limits
 from targets.nvidia.specs import SPECS
 from targets.nvidia.target import NvidiaTarget
@@ -32,6 +33,10 @@ BASELINE = "def baseline(x, y):\n    return (x.double() + y.double()).float() + 
 @pytest.fixture
 def rehearse(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Sends requests for the device worker to the rehearsal."""
+    try:
+        check_versions()
+    except ToolchainMissing as missing:
+        pytest.skip(str(missing))
 
     def call(kind: str, request: dict[str, Any], limits: Limits) -> dict[str, Any]:
         assert kind == "device" and limits.memory_bytes == 0

@@ -9,7 +9,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from targets.base import RunFailed
+from targets.base import RunFailed, ToolchainMissing
+from targets.gpu import interpret as interpreter
 from targets.gpu.generated import parse
 from targets.gpu.interpret import interpret
 from targets.gpu.workers import GIB, Limits
@@ -147,3 +148,15 @@ def test_a_failure_leaves_the_next_candidate_alone(text: Text) -> None:
     with pytest.raises(RunFailed, match="out of memory: big"):
         run(wrong, add_inputs())
     assert run(text("add"), add_inputs())["z"].shape == (1000,)
+
+
+def test_versions_that_do_not_go_together_are_named(
+    text: Text, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    versions = {"triton": (3, 6), "numpy": (2, 5)}
+    monkeypatch.setattr(interpreter, "_version", versions.__getitem__)
+    with pytest.raises(ToolchainMissing, match=r"Triton 3\.6 fails with numpy 2\.4") as error:
+        run(text("add"), add_inputs())
+    assert "triton>=3.7" in error.value.fix
+    versions["numpy"] = (2, 3)
+    interpreter.check_versions()

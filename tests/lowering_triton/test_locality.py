@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
+from ke_ir.interpret import interpret_program
 from ke_ir.ir import Module
 from lowering.triton import Traits
+from targets.amd.target import AmdTarget
+from targets.base import Presence
+from targets.gpu.target import GpuTarget
+from targets.nvidia.target import NvidiaTarget
 from tests.lowering_triton.conftest import (
     H100,
     MI300,
@@ -18,6 +24,7 @@ from tests.lowering_triton.conftest import (
     function,
     kernel,
     lowered,
+    random_input,
     run_both,
 )
 from tests.lowering_triton.test_compile import compiles
@@ -107,3 +114,22 @@ def test_a_cast_is_enough() -> None:
 @pytest.mark.parametrize("name", WRONG)
 def test_numbers_stay(name: str) -> None:
     assert_same(*run_both(WRONG[name].module()), ulps=4, terms=128)
+
+
+@pytest.mark.parametrize("target", [NvidiaTarget, AmdTarget])
+@pytest.mark.parametrize("name", [*WRONG, *RIGHT])
+def test_numbers_of_the_compiled_kernels(name: str, target: type[GpuTarget]) -> None:
+    """On a GPU: what the pass would spoil is right there."""
+    there = target(target.archs()[0])
+    there = target(there.found_arch() or there.arch)
+    if there.availability().presence is not Presence.HERE:
+        pytest.skip(there.availability().reason)
+    module = {**WRONG, **RIGHT}[name].module()
+    program = module.programs["k"]
+    sizes = program.sizes()
+    rng = np.random.default_rng(0)
+    given = {p.name: random_input(p, sizes, rng) for p in program.inputs}
+    knobs = {n: space[0] for n, space in there.knobs(program, module).items()}
+    got = there.run(module, program, knobs, sizes, given).outputs
+    want = interpret_program(module, program, sizes, given, exact=False, check_nan=False)
+    assert_same(got, want, ulps=4, terms=128)

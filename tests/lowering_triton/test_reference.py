@@ -17,6 +17,7 @@ from ke_ir.verify import check, verify
 from lowering.triton import TritonOptions, Unsupported
 from lowering.triton.program import reference_of
 from lowering.triton.values import F8, Carriers, declared_torch
+from targets.gpu.interpret import check_versions
 from tests.ir.derive_check import random_inputs
 from tests.ir.op_strategies import Sample, contractions, ops
 from tests.lowering_triton.conftest import H100, Inputs, lowered, random_input, read
@@ -248,7 +249,9 @@ def test_a_generated_file_checks_itself(tmp_path: Any) -> None:
 
     path = tmp_path / "generated.py"
     path.write_text(lowered(read("matmul_gelu"), {"M": 37, "K": 64, "N": 128}, interpret=True))
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "TRITON_CACHE_DIR": str(tmp_path)}
+    check_versions()
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "TRITON_CACHE_DIR": str(tmp_path),
+                   "CUDA_VISIBLE_DEVICES": "", "HIP_VISIBLE_DEVICES": ""}  # fmt: skip
     done = subprocess.run([sys.executable, str(path)], env=environment, capture_output=True,
                           text=True, check=True)  # fmt: skip
     found = re.match(r"y: largest error (\S+), largest value (\S+)", done.stdout)
