@@ -145,12 +145,14 @@ def test_attention_is_scores_statistics_values() -> None:
 
 
 def test_probabilities_are_not_stored() -> None:
-    module = derived(op_of("""op @f(s: f32[B, S, S], v: f16[B, S, D]) -> (o: f16[B, S, D])
+    module = derived(
+        op_of("""op @f(s: f32[B, S, S], v: f16[B, S, D]) -> (o: f16[B, S, D])
         dims B = 32, S = 512, D = 64 {
           m[b, i] = max[j](s[b, i, j])
           p[b, i, j] = exp(s[b, i, j] - m[b, i])
           l[b, i] = sum[j](p[b, i, j])
-          o[b, i, d] = sum[j](p[b, i, j] * v[b, j, d]) / l[b, i] }"""))
+          o[b, i, d] = sum[j](p[b, i, j] * v[b, j, d]) / l[b, i] }""")
+    )
     assert set(module.programs["f"].temps) == {"m", "l"}
     agree(module, {"B": 2, "S": 37, "D": 19})
 
@@ -283,9 +285,11 @@ def test_repeated_squaring_does_not_grow() -> None:
 
 
 def test_nothing_loops_beside_a_contraction() -> None:
-    module = derived(op_of("""op @f(x: f16[M, K], w: f16[K, N], v: f32[J]) -> (y: f32[M, N, J])
+    module = derived(
+        op_of("""op @f(x: f16[M, K], w: f16[K, N], v: f32[J]) -> (y: f32[M, N, J])
         dims M = 256, K = 256, N = 256, J = 64 {
-          h[m, n] = sum[k](x[m, k] * w[k, n])  y[m, n, j] = h[m, n] * v[j] }"""))
+          h[m, n] = sum[k](x[m, k] * w[k, n])  y[m, n, j] = h[m, n] * v[j] }""")
+    )
     assert len(kernels(module)) == 2
     agree(module, {"M": 17, "K": 18, "N": 19, "J": 3})
 
