@@ -24,6 +24,9 @@ _TASKS = "search.tasks"
 _UNRANKED = 0.25
 """Share of candidates that are taken without regard to the model, which may be wrong."""
 
+_FAR = math.log(4.0)
+"""How much worse (in log speed-up) the model may find one of those: judging slow ones is slow."""
+
 
 @dataclass(frozen=True)
 class Planned:
@@ -185,6 +188,8 @@ def _choose(
     left.sort(key=lambda p: -view.fitness.estimate(p.estimates))
     chosen: list[Planned] = []
     while left and len(chosen) < count:
-        at = rng.randrange(len(left)) if rng.random() < _UNRANKED else 0
+        worst = view.fitness.estimate(left[0].estimates) - _FAR
+        near = sum(1 for p in left if view.fitness.estimate(p.estimates) >= worst)
+        at = rng.randrange(near) if rng.random() < _UNRANKED else 0
         chosen.append(left.pop(at))
     return [*failed, *chosen, *known]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Sequence
 from functools import lru_cache
 
 from ke_ir.ir import Module
 from ke_ir.parser import parse
-from ke_ir.rewrites import NoMatch, Rewrite, applicable
+from ke_ir.rewrites import NoMatch, Rewrite, all_rewrites
 from search.candidates import key, text_of
 from search.operators.diagnosis import relevance
 from search.parts import Proposal, Proposals, Request
@@ -36,7 +37,13 @@ class Rules:
         for _ in range(request.count * _ATTEMPTS):
             if len(out) == request.count:
                 break
-            found = _walk(parent, request, weights, tried, rng)
+            try:
+                found = _walk(parent, request, weights, tried, rng)
+            except RewriteFault as fault:
+                if fault.label not in tried:
+                    tried.add(fault.label)
+                    out.append(Proposal(request.text, fault.label, error=str(fault)))
+                continue
             if found is None:
                 continue
             module, label = found
@@ -46,6 +53,14 @@ class Rules:
                 out.append(Proposal(text_of(module), label))
         left = any(str(r) not in tried for r in _instances(request.text))
         return Proposals(tuple(out), exhausted=not left)
+
+
+class RewriteFault(Exception):
+    """A rewrite failed where it should have answered. It costs one candidate, and is recorded."""
+
+    def __init__(self, label: str, error: Exception) -> None:
+        super().__init__(f"rewrite {label} is at fault: {type(error).__name__}: {error}")
+        self.label = label
 
 
 class _Weights:
@@ -69,13 +84,17 @@ def _walk(
     parent: Module, request: Request, weights: _Weights, tried: set[str], rng: random.Random
 ) -> tuple[Module, str] | None:
     """Up to ``steps`` rewrites in a row; None when the way was closed or is known."""
-    module, labels, seen = parent, [], {key(parent)}
+    module, seen = parent, {key(parent)}
+    labels: list[str] = []
     for step in range(request.steps):
         text = request.text if step == 0 else text_of(module)
         chosen = _choose(_instances(text), weights, tried if request.steps == 1 else set(), rng)
         if chosen is None:
             break
-        new = chosen.apply(module)
+        try:
+            new = chosen.apply(module)
+        except Exception as error:
+            raise RewriteFault("; ".join([*labels, str(chosen)]), error) from error
         if isinstance(new, NoMatch):
             break
         if request.steps > 1 and key(new) in seen:
@@ -105,4 +124,11 @@ def _choose(
 
 @lru_cache(maxsize=256)
 def _instances(text: str) -> tuple[Rewrite, ...]:
-    return tuple(applicable(parse(text)))
+    """All that apply; a kind of rewrite that cannot list its own offers nothing."""
+    module, found = parse(text), []
+    for cls in all_rewrites():
+        try:
+            found += list(cls.applicable(module))
+        except Exception:
+            traceback.print_exc()  # into the worker's log
+    return tuple(found)

@@ -167,7 +167,7 @@ USAGE = {
     "unknown kernel": (["--target", "amd", "--kernel", "add_rel", GOOD], "did you mean `add_relu`"),
     "unknown target in eval": (["eval", "--targets", "amd,kae", GOOD], "did you mean `kea`?"),
     "no such baseline": (["eval", "--baseline", "nope.py", "-t", "amd", GOOD], "nope.py"),
-    "diff of one": (["diff", GOOD], "Missing argument"),
+    "diff of one": (["diff", GOOD], "diff takes two files"),
     "check of none": (["check"], "Missing argument"),
 }  # fmt: skip
 

@@ -201,3 +201,20 @@ def test_rejected_replies_are_kept_with_their_reason(
     edge = search.graph.lineage_edge(rejected[0].key)
     assert edge.kind == "edit" and edge.tokens == 7 and "expected" in edge.reason
     assert os.path.isdir(store.artifacts.url)
+
+
+def test_a_faulty_rewrite_costs_one_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ke_ir.rewrites.retile import Retile
+    from search.operators import rules
+    from search.parts import Request
+
+    def broken(*_: object) -> None:
+        raise KeyError("a fault of the rewrite's own")
+
+    monkeypatch.setattr(Retile, "apply", broken)
+    rules._instances.cache_clear()
+    text = text_of(roots(parse(OP), "scale")[0])
+    found = rules.Rules().propose(Request(text, "scale", ("toy.good",), 8, 1, "0", True))
+    failed = [p for p in found.items if p.error]
+    assert failed and all("retile(" in p.label and "at fault" in p.error for p in failed)
+    assert any(not p.error for p in found.items)
