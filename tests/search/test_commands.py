@@ -63,7 +63,8 @@ def test_log(run: Run) -> None:
     said = run("log", "last")
     assert "gen:1" in said and "toy.other" in said and "simulated" in said
     data = json.loads(run("log", "scale-1", "--json"))
-    assert len(data["nodes"]) == 24 and data["run"]["state"] == "finished"
+    valid = [n for n in data["nodes"] if n["status"] != "rejected"]
+    assert len(valid) == 24 and data["run"]["state"] == "finished"
     run("log", "scale-1", "--graphml", "g.graphml")
 
 
@@ -128,7 +129,8 @@ def test_the_report_in_a_browser(run: Run, folder: Path) -> None:
          f"--user-data-dir={folder / 'browser'}", f"file://{folder / 'r.html'}"],
         capture_output=True, text=True, timeout=60, check=True,
     ).stdout  # fmt: skip
-    assert len(re.findall(r"<circle[^>]*data-key", page)) == 24
+    nodes = json.loads(run("log", "scale-1", "--json"))["nodes"]
+    assert len(re.findall(r"<circle[^>]*data-key", page)) == len(nodes) >= 24
     assert "Difference from its parent" in page and "kernel @scale" in page
     assert page.count('class="curve"') == 2
     assert "n correct" in page and "chosen" in page
