@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -14,6 +15,12 @@ import pytest
 from targets.base import ToolchainMissing
 
 HERE = Path(__file__).parent
+
+
+def pytest_configure() -> None:
+    """Commands under test can be interrupted even if the shell started us deaf to that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import traceback
-from collections.abc import Sequence
 from functools import lru_cache
 
 from ke_ir.ir import Module
@@ -51,7 +50,10 @@ class Rules:
             if (k := key(module)) not in seen:
                 seen.add(k)
                 out.append(Proposal(text_of(module), label))
-        left = any(str(r) not in tried for r in _instances(request.text))
+        # Only an answer that is too short can mean that nothing is left.
+        left = len(out) == request.count or any(
+            str(r) not in tried for name in _names() for r in _instances(request.text, name)
+        )
         return Proposals(tuple(out), exhausted=not left)
 
 
@@ -88,7 +90,7 @@ def _walk(
     labels: list[str] = []
     for step in range(request.steps):
         text = request.text if step == 0 else text_of(module)
-        chosen = _choose(_instances(text), weights, tried if request.steps == 1 else set(), rng)
+        chosen = _choose(text, weights, tried if request.steps == 1 else set(), rng)
         if chosen is None:
             break
         try:
@@ -97,38 +99,49 @@ def _walk(
             raise RewriteFault("; ".join([*labels, str(chosen)]), error) from error
         if isinstance(new, NoMatch):
             break
-        if request.steps > 1 and key(new) in seen:
-            continue  # a step that only undoes what was done
+        if request.steps > 1:
+            if (reached := key(new)) in seen:
+                continue  # a step that only undoes what was done
+            seen.add(reached)
         module = new
-        seen.add(key(new))
         labels.append(str(chosen))
     label = "; ".join(labels)
     return (module, label) if labels and label not in tried else None
 
 
-def _choose(
-    instances: Sequence[Rewrite], weights: _Weights, without: set[str], rng: random.Random
-) -> Rewrite | None:
-    by_name: dict[str, list[Rewrite]] = {}
-    for r in instances:
-        if not without or str(r) not in without:
-            by_name.setdefault(r.name, []).append(r)
-    if not by_name:
-        return None
+def _choose(text: str, weights: _Weights, without: set[str], rng: random.Random) -> Rewrite | None:
+    """A kind by weight, then one of its instances; kinds without any are drawn once only."""
+
+    def offered(name: str) -> list[Rewrite]:
+        return [r for r in _instances(text, name) if str(r) not in without]
+
     if not weights.guided:
-        return rng.choice([r for group in by_name.values() for r in group])
-    names = list(by_name)
-    (name,) = rng.choices(names, [weights(n) for n in names])
-    return rng.choice(by_name[name])
+        listed = [r for name in _names() for r in offered(name)]
+        return rng.choice(listed) if listed else None
+    names = list(_names())
+    while names:
+        (name,) = rng.choices(names, [weights(n) for n in names])
+        if found := offered(name):
+            return rng.choice(found)
+        names.remove(name)
+    return None
+
+
+def _names() -> tuple[str, ...]:
+    return tuple(cls.name for cls in all_rewrites())
 
 
 @lru_cache(maxsize=256)
-def _instances(text: str) -> tuple[Rewrite, ...]:
-    """All that apply; a kind of rewrite that cannot list its own offers nothing."""
-    module, found = parse(text), []
-    for cls in all_rewrites():
-        try:
-            found += list(cls.applicable(module))
-        except Exception:
-            traceback.print_exc()  # into the worker's log
-    return tuple(found)
+def _parsed(text: str) -> Module:
+    return parse(text)
+
+
+@lru_cache(maxsize=4096)
+def _instances(text: str, name: str) -> tuple[Rewrite, ...]:
+    """Those of one kind that apply; a kind that cannot list its own offers nothing."""
+    (cls,) = (cls for cls in all_rewrites() if cls.name == name)
+    try:
+        return tuple(cls.applicable(_parsed(text)))
+    except Exception:
+        traceback.print_exc()  # into the worker's log
+        return ()
