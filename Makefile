@@ -1,4 +1,4 @@
-# make demo | test | test-search | lint | types | bench | clean. Everything is installed into .venv on first use.
+# make demo | test | test-search | fuzz | lint | types | bench | clean. Everything is installed into .venv on first use.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ EXTRAS := gpu,kea,postgresql,test,lint
 WORKERS ?= 2
 UNFINISHED := tests/search tests/rewrites
 
-.PHONY: demo test test-search lint types bench clean install
+.PHONY: demo test test-search fuzz lint types bench clean install
 
 install: $(STAMP)
 
@@ -32,6 +32,10 @@ test: $(STAMP)
 # depend on the machine's speed.
 test-search: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) $(UNFINISHED)
+
+# The property tests on examples that no run before has seen.
+fuzz: $(STAMP)
+	KE_GEN_FUZZ=1 $(BIN)/python -m pytest -n $(WORKERS) tests/ir tests/properties tests/kea tests/rewrites
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ from ke_ir.expr import (
     Reduce,
     Ref,
     Var,
+    variables,
 )
 from ke_ir.lexer import Cursor, number_value
 from ke_ir.types import DTYPES, DType, TensorType, TileType
@@ -250,9 +251,12 @@ class ExprParser(Cursor):
         d = self.dtype()
         if self.token != "[":
             self.unexpected("`[` and the sizes of the tensor", "`[]` for a scalar tensor")
+        loc = self.loc()
         was, self.in_op = self.in_op, False
         shape, fill = self.coordinates()
         self.in_op = was
         if fill is not None:
             self.fail("a type has no `else`")
+        if found := [n for size in shape for n in variables(size)]:
+            self.fail(f"the size of a tensor has the variable `%{found[0]}`", ["dims"], loc=loc)
         return TensorType(d, shape)

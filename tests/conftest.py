@@ -11,10 +11,16 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from targets.base import ToolchainMissing
 
 HERE = Path(__file__).parent
+
+# The same examples at each run: what passed here passes anywhere. `make fuzz` draws new ones.
+settings.register_profile("steady", derandomize=True, database=None)
+if not os.environ.get("KE_GEN_FUZZ"):
+    settings.load_profile("steady")
 
 
 def pytest_configure() -> None:

@@ -128,6 +128,8 @@ CASES = [
     Case("no-output", "«op @f»(x: f32[4]) -> () { }", "@f has no output", "at least one output"),
     Case("size", "op @f(«x: f32[N - 4]») -> (y: f32[N]) dims N = 4 { y[i] = 1 }",
          "`x` has a dimension of size 0", "sizes from 1"),
+    Case("syntax", "op @f(x: f32«[»%N]) -> (y: f32[N]) dims N = 4 { y[i] = x[i] }",
+         "the size of a tensor has the variable `%N`", "dims"),
     Case("size", op("y[i] = x[i]", "«N = 0», K = 3"), "dim `N` has size 0", "1 to"),
     Case("size", op("y[i] = x[i]", "N = «9 // (2 - 2)», K = 3"), "division by zero in"),
     Case("size", op("y[i] = x[i]", "N = «" + "*".join(["9" * 30] * 9) + "», K = 3"),
