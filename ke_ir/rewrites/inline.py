@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ke_ir.expr import Call, Dim, Expr, Num, Var, show, variables
-from ke_ir.ir import For, Kernel, Parallel, statements
+from ke_ir.ir import For, Kernel, LoopVar, Parallel, statements
 from ke_ir.ops import (
     Accumulate,
     Binary,
@@ -39,6 +39,8 @@ class Source:
     path: Path
     index: tuple[str, ...]
     """The loop variable that each coordinate is."""
+    single: tuple[LoopVar, ...] = ()
+    """The other variables of loops around the store, each of one trip."""
 
 
 def source_of(k: Kernel, tensor: str) -> Source | NoMatch:
@@ -54,20 +56,21 @@ def source_of(k: Kernel, tensor: str) -> Source | NoMatch:
     index = tuple(c.name for c in store.coords if isinstance(c, Var) and c.name in f.loops)
     if len(index) != len(store.coords) or len(set(index)) != len(index):
         return NoMatch(f"coordinates of %{tensor} in @{k.name} are not all loop variables")
-    around: list[str] = []
+    around: list[LoopVar] = []
     for s in f.enclosing(path):
-        around += [s.var.name] if isinstance(s, For) else [v.name for v in s.vars]
+        around += [s.var] if isinstance(s, For) else s.vars
         if isinstance(s, For) and s.carries:
             return NoMatch(f"%{tensor} is stored in a loop of @{k.name} that carries values")
-    if extra := [v for v in around if v not in index and not f.one_trip(f.loops[v].var)]:
-        return NoMatch(f"%{extra[0]} of @{k.name} is no coordinate of %{tensor}")
+    single = tuple(v for v in around if v.name not in index)
+    if extra := [v for v in single if not f.one_trip(v)]:
+        return NoMatch(f"%{extra[0].name} of @{k.name} is no coordinate of %{tensor}")
     if not isinstance(store.x, str):
         return NoMatch(f"%{tensor} is a constant")
     for n, size in zip(index, k.tensors[tensor].shape, strict=True):
         v = f.loops[n].var
         if v.lo != Num(0) or v.hi != size:
             return NoMatch(f"%{n} of @{k.name} does not run over all of %{tensor}")
-    return Source(k, store, path, index)
+    return Source(k, store, path, index, single)
 
 
 def loads_of(k: Kernel, tensor: str) -> list[Load]:
@@ -115,7 +118,9 @@ def _replaced(
     names: dict[str, Operand] = dict(
         zip(source.index, (c.name for c in load.coords if isinstance(c, Var)), strict=True)
     )
-    body = copied(slice_of(source.kernel, source.path, str(source.store.x)), fresh, names)
+    work = slice_of(source.kernel, source.path, str(source.store.x))
+    consumer = _with_single(source, consumer, work, names, fresh)
+    body = copied(work, fresh, names)
     body = _on_tensors(body, tensors)
     x = str(names[str(source.store.x)])
     if facts(source.kernel).types[str(source.store.x)].shape != load.type.shape:
@@ -129,6 +134,31 @@ def _replaced(
     if isinstance(masked, NoMatch):
         return masked
     return _placed(consumer, name, (*body, *masked), str(masked[-1].result))
+
+
+def _with_single(
+    source: Source, consumer: Kernel, work: Iterable[Stmt], names: dict[str, Operand], fresh: Fresh
+) -> Kernel:
+    """The consumer with the variables of one trip that the work uses; ``names`` receives theirs.
+
+    A variable of the same range and tile that is there already serves, unless it is a coordinate.
+    """
+    used = used_in(work)
+    taken = set(names.values())
+    p = facts(consumer).parallel
+    for v in source.single:
+        if v.name not in used:
+            continue
+        same = (u.name for u in p.vars if (u.lo, u.hi, u.tile) == (v.lo, v.hi, v.tile))
+        name = next((n for n in same if n not in taken), "")
+        if not name:
+            name = fresh(v.name)
+            # Before the two variables whose tiles are traversed in groups.
+            at = len(p.vars) - 2 if p.group else len(p.vars)
+            p = replace(p, vars=(*p.vars[:at], replace(v, name=name), *p.vars[at:]))
+        names[v.name] = name
+        taken.add(name)
+    return replace(consumer, body=(p,))
 
 
 def _sees_padding(k: Kernel, var: str) -> bool:

@@ -47,10 +47,14 @@ def part_of(
 
 
 def beyond_counts(k: Kernel, v: LoopVar) -> str:
-    """Why what lies beyond the end of a tiled loop counts; empty if it provably does not."""
+    """Why what lies beyond the end of a tiled loop counts; empty if it provably does not.
+
+    A loop that the kernel does not have, or not any more, has no end.
+    """
     f = facts(k)
     axis = f.axes.of_loop(v.name)
-    assert axis is not None
+    if axis is None:
+        return ""
     padding = Padding(f, v)
     for op in f.axes.combined(axis):
         if not padding.neutral(op):

@@ -205,6 +205,56 @@ def test_a_changed_argument_is_not_read_later() -> None:
     assert "use `fuse`" in refusal(got, "recompute(@inc, @sum)")
 
 
+ONE_TRIP = """
+kernel @f_s(%x: f32[D]) -> (%s: f32[])
+dims D = 12
+{
+  parallel %one = 0 to 1, %d = 0 to D tile 16 {
+    %r = reduce sum load %x[%d] : f32[16] dim 0
+    store %r, %s[]
+  }
+}
+kernel @f_t(%x: f32[D], %s: f32[]) -> (%t: f32[])
+dims D = 12
+{
+  parallel %one = 0 to 1, %d = 0 to D tile 16 {
+    %v = load %s[] : f32
+    %r = reduce max sub load %x[%d else -inf] : f32[16], %v dim 0
+    store %r, %t[]
+  }
+}
+kernel @f_y(%x: f32[D], %t: f32[]) -> (%y: f32[D])
+dims D = 12
+{
+  parallel %d = 0 to D tile 4 {
+    %v = load %t[] : f32
+    %q = mul load %x[%d] : f32[4], %v
+    store %q, %y[%d]
+  }
+}
+program @f(%x: f32[D]) -> (%y: f32[D])
+dims D = 12
+{
+  temp %s : f32[]
+  temp %t : f32[]
+  call @f_s(%x) -> (%s)
+  call @f_t(%x, %s) -> (%t)
+  call @f_y(%x, %t) -> (%y)
+}
+"""
+
+
+def test_variables_of_one_trip_come_along() -> None:
+    """What is summed over one tile of `parallel` is, in the reader, over that tile or a new one."""
+    module = module_of(ONE_TRIP)
+    first = after(module, "fuse(@f_s)")
+    assert [v.name for v in facts(first.kernels["f_t"]).parallel.vars] == ["one", "d"]
+    both = after(first, "fuse(@f_t)")
+    assert [v.tile for v in facts(only_kernel(both)).parallel.vars] == [4, 16]
+    for m in (first, both):
+        assert_same_meaning(module, m, "f")
+
+
 def sized(sample: Sample) -> Module:
     """The op with its static dims at the sizes at which it is checked: tiles may rest on them."""
     dims = tuple(

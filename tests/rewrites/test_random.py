@@ -19,7 +19,7 @@ from tests.ir.executable_strategies import ExecutableKernel, executable_kernels
 from tests.ir.op_strategies import Sample, contractions, ops
 from tests.rewrites.support import after, assert_same_meaning
 
-CALM = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+CALM = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 STEPS = 4
 
 
