@@ -145,9 +145,8 @@ class Fission(Rewrite):
         first = part_of(module, k, "first", one, k.inputs, (*kept, *params))
         outs = [p for p in k.outputs if p.name in late]
         second = part_of(module, k, "rest", two, (*k.inputs, *params), outs)
-        for v in f.parallel.vars:
-            if v.tile is not None and (why := beyond_counts(second, v)):
-                return NoMatch(why)
+        if why := beyond_counts(k, second, f.parallel.vars):
+            return NoMatch(why)
         return (first, second), [Temp(p.name, p.type) for p in params]
 
     @classmethod

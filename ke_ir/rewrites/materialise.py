@@ -118,10 +118,10 @@ class Materialise(Rewrite):
             load = Load(temp.name, coords, t, fill, result=self.value)
             changed = facts(alive(splice(k, path, (load,)))).parallel
             second = part_of(module, k, "rest", changed, (*k.inputs, temp), k.outputs)
-            whys = [w for v in order if v.tile and (w := beyond_counts(second, v))]
-            if not whys:
+            why = beyond_counts(k, second, order)
+            if not why:
                 return in_sequence(module, k.name, (first, second), (Temp(temp.name, temp.type),))
-        return NoMatch(whys[0])
+        return NoMatch(why)
 
     def _loops(self, f: Facts, path: Path, used: set[str]) -> list[LoopVar] | NoMatch:
         """The loops around the value on which it depends, as its coordinates."""

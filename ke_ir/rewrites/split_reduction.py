@@ -352,7 +352,7 @@ class _Parts:
         two = replace(p, body=(*before, loop_, *after))
         first = part_of(module, self.k, "parts", one, self.k.inputs, tuple(params))
         second = part_of(module, self.k, "total", two, (*self.k.inputs, *params), self.k.outputs)
-        if why := _counts_padding(second):
+        if why := beyond_counts(self.k, second, p.vars):
             return NoMatch(why)
         return first, second, [Temp(q.name, q.type) for q in params]
 
@@ -360,12 +360,3 @@ class _Parts:
 def _starting(s: For, i: int, init: str) -> For:
     carries = tuple((n, init if j == i else x) for j, (n, x) in enumerate(s.carries))
     return replace(s, carries=carries)
-
-
-def _counts_padding(k: Kernel) -> str:
-    """Why what lies beyond the end of a parallel loop counts; empty if it does not."""
-    f = facts(k)
-    for v in f.parallel.vars:
-        if v.tile is not None and (why := beyond_counts(k, v)):
-            return why
-    return ""

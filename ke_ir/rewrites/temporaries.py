@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ke_ir.expr import Num
@@ -10,7 +10,7 @@ from ke_ir.ir import Kernel, LoopVar, Module, Parallel, Param
 from ke_ir.ops import Load
 from ke_ir.rewrites.base import NoMatch
 from ke_ir.rewrites.body import facts
-from ke_ir.rewrites.padding import Padding
+from ke_ir.rewrites.padding import Padding, divides
 from ke_ir.rewrites.programs import fresh_item
 from ke_ir.rewrites.tidy import alive
 
@@ -46,17 +46,20 @@ def part_of(
     return replace(made, inputs=tuple(q for q in made.inputs if q.name in read))
 
 
-def beyond_counts(k: Kernel, v: LoopVar) -> str:
+def beyond_counts(before: Kernel, after: Kernel, loops: Iterable[LoopVar]) -> str:
     """Why what lies beyond the end of a tiled loop counts; empty if it provably does not.
 
-    A loop that the kernel does not have, or not any more, has no end.
+    It must count neither in the kernel that computed a value nor in the one that loads it: what
+    the load gives there is not what was computed. A loop that a kernel does not have has no end.
     """
-    f = facts(k)
-    axis = f.axes.of_loop(v.name)
-    if axis is None:
-        return ""
-    padding = Padding(f, v)
-    for op in f.axes.combined(axis):
-        if not padding.neutral(op):
-            return f"%{op.result} counts what lies beyond the end of %{v.name}"
+    for v in (v for v in loops if v.tile is not None):
+        for k in (before, after):
+            f = facts(k)
+            axis = f.axes.of_loop(v.name)
+            if axis is None or divides(f, v.step, v):
+                continue
+            padding = Padding(f, v)
+            for op in f.axes.combined(axis):
+                if not padding.neutral(op):
+                    return f"%{op.result} counts what lies beyond the end of %{v.name}"
     return ""

@@ -19,6 +19,7 @@ from tests.rewrites.support import (
     assert_same_meaning,
     assert_verifies,
     example,
+    module_of,
     only_kernel,
     refusal,
 )
@@ -90,3 +91,24 @@ def test_random_values_through_memory(sample: Sample, data: st.DataObject) -> No
     assert isinstance(got, Module)
     assert_verifies(got)
     agree(got, sample.sizes, limits=sample.limits)
+
+
+def test_padding_that_counts_is_not_replaced_by_another() -> None:
+    """Beyond %d the kernel adds cos(0) = 1 for each place; a load would give what it likes."""
+    module = module_of("""
+    kernel @f(%x: f32[B, D]) -> (%y: f32[B])
+    dims B = 3, D = 5
+    {
+      parallel %b = 0 to B {
+        %zero = full 0.0 : f32
+        %s = for %d = 0 to D tile 4 carry (%acc = %zero) {
+          %c = cos load %x[%b, %d] : f32[4]
+          %r = reduce sum %c dim 0
+          %t = add %acc, %r
+          yield %t
+        }
+        store %s, %y[%b]
+      }
+    }
+    """)
+    assert "beyond the end of %d" in refusal(module, "materialise(@f, %c)")
