@@ -27,6 +27,7 @@ _DOUBLE = Rounding(DType.F64.unit_roundoff, 0.0, DType.F64.unit_roundoff)
 _REORDERING = 64.0
 """Factor on the float64 error bound, where cancellation makes it the larger allowance."""
 _KEPT = 16
+_BOUNDS_KEPT = 32
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,11 @@ def legal_inputs(
     return make_inputs(program, roles, sizes, seed, distribution, positive, scale)
 
 
+def relative_bound(case: Case) -> dict[str, Array]:
+    """1e-9 of each output element: less than ``meaning_bound``, or as much."""
+    return {n: MEANING_TOLERANCE * np.abs(x.astype(np.float64)) for n, x in case.expected.items()}
+
+
 def meaning_bound(op: OpDef, case: Case) -> dict[str, Array]:
     """What two float64 evaluations may differ by, for each output element.
 
@@ -166,9 +172,22 @@ def meaning_bound(op: OpDef, case: Case) -> dict[str, Array]:
 
 
 def error_bounds(op: OpDef, case: Case, rounding: Rounding) -> dict[str, Array]:
-    """Bounds on the absolute error of a kernel that rounds like this, for each output element."""
-    found = evaluate_with_error(op, case.sizes, case.inputs, rounding)
-    return {name: bound for name, (_, bound) in found.items()}
+    """Bounds on the absolute error of a kernel that rounds like this, for each output element.
+
+    The last few are kept: candidates of one search differ in how they round only now and then.
+    """
+    made = (tuple(sorted(case.sizes.items())), case.seed, case.distribution, case.scale)
+    key = (op, *made, case.positive, rounding)
+    if key not in _bounds:
+        found = evaluate_with_error(op, case.sizes, case.inputs, rounding)
+        _bounds[key] = {name: bound for name, (_, bound) in found.items()}
+        while len(_bounds) > _BOUNDS_KEPT:
+            _bounds.popitem(last=False)
+    _bounds.move_to_end(key)
+    return _bounds[key]
+
+
+_bounds: OrderedDict[tuple[Any, ...], dict[str, Array]] = OrderedDict()
 
 
 def _evaluate(

@@ -21,9 +21,24 @@ if TYPE_CHECKING:
 Sizes = dict[str, int]
 
 _SMALL = 4
-"""Dims up to this size are kept: there is nothing to gain."""
+"""Dims up to this size are kept while anything else can be reduced."""
 _UNTILED = 23
-"""What a larger dim that no tiled loop runs over becomes; then ``_SMALL``."""
+
+
+@dataclass(frozen=True)
+class _Level:
+    """How far to reduce: iterations of a tiled loop, and what other dims become at most.
+
+    ``small`` is for dims that are up to ``_SMALL`` to begin with.
+    """
+
+    least_trips: int
+    untiled: int
+    small: int = _SMALL
+
+
+_LEVELS = (_Level(2, _UNTILED), _Level(2, 3), _Level(1, 3), _Level(1, 3, 2), _Level(1, 2, 1))
+"""Tried in turn. Dims that differ stay different, so that a kernel that swaps them is found out."""
 _FACTOR = 8
 """The power of two that dims of a product keep, where a tile divides the product."""
 _LOG2E = math.log2(math.e)
@@ -57,8 +72,8 @@ def reduce_sizes(
     extents = loop_extents(module, program)
     pinned = _written_sizes(module, program, full)
     sizes: Sizes = {}
-    for least_trips, untiled in ((2, _UNTILED), (2, _SMALL - 1), (1, _SMALL - 1)):
-        sizes = _reduced(program, full, extents, pinned, least_trips, untiled)
+    for level in _LEVELS:
+        sizes = _reduced(program, full, extents, pinned, level)
         if affords(sizes):
             break
     return sizes
@@ -130,8 +145,7 @@ def _reduced(
     full: Mapping[str, int],
     extents: list[_Extent],
     pinned: set[str],
-    least_trips: int,
-    untiled: int,
+    level: _Level,
 ) -> Sizes:
     tiles = _tiles(extents, program)
     tiled = {name for x in extents if len(x.dims) == 1 for name in x.dims}
@@ -140,19 +154,21 @@ def _reduced(
         size = full[d.name]
         if d.is_derived:
             continue
-        if size <= _SMALL or d.name in pinned:
+        if d.name in pinned:
             given[d.name] = size
+        elif size <= _SMALL:
+            given[d.name] = min(size, level.small)
         elif d.name in tiled:
             rest = size % tiles[d.name]
-            trips = least_trips if rest == 0 else least_trips - 1
+            trips = level.least_trips if rest == 0 else level.least_trips - 1
             given[d.name] = min(size, tiles[d.name] * trips + rest)
         else:
-            given[d.name] = min(size, untiled)
+            given[d.name] = min(size, level.untiled)
         if d.high is not None:
             given[d.name] = min(max(given[d.name], d.low or 1), d.high)
     for x in extents:
         if len(x.dims) > 1:
-            _grow(x, given, full, pinned, least_trips)
+            _grow(x, given, full, pinned, level.least_trips)
     sizes = _complete(program, given)
     return dict(full) if sizes is None else sizes
 

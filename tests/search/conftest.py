@@ -8,17 +8,21 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from search.config import Config
+from search.evaluation.evaluator import Evaluator
+from search.evaluation.pool import Limits as WorkerLimits
+from search.evaluation.pool import Pool
 from search.run import Search, start
 from search.store import Store, open_store
 from search.termination import Limits
 
 HERE = Path(__file__).parent
 OP = """op @scale(x: f32[B, D]) -> (y: f32[B, D])
-dims B in 1..64 = 48, D = 64
+dims B in 1..16 = 12, D = 64
 {
   s[b] = sum[d](x[b, d])
   y[b, d] = x[b, d] * s[b]
@@ -60,6 +64,30 @@ def config_for(store: Store, **changes: object) -> Config:
         "targets": ("toy.good",), "limits": Limits(candidates=20), "batch": 6, "drafts": 4,
     }  # fmt: skip
     return Config(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+class SharedWorkers(Evaluator):
+    """Its workers outlive it, since starting them takes longer than most searches here.
+
+    Workers see the environment that they were started with: those for another ``TOY_LOG`` are
+    others.
+    """
+
+    pools: ClassVar[dict[tuple[int, str], Pool]] = {}
+
+    def __init__(self, workers: int, limits: WorkerLimits) -> None:
+        self.limits = limits
+        place = (workers, os.environ.get("TOY_LOG", ""))
+        self.pool = self.pools.get(place) or self.pools.setdefault(place, Pool(workers))
+
+    def __exit__(self, *_: object) -> None:
+        """The workers stay."""
+
+
+@pytest.fixture(autouse=True)
+def shared_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches in this process share workers, which end with it."""
+    monkeypatch.setattr("search.run.Evaluator", SharedWorkers)
 
 
 @pytest.fixture
