@@ -28,6 +28,7 @@ GIB = 1 << 30
 _ROOT = Path(__file__).resolve().parents[2]
 _WATCH_SECONDS = 0.1
 _LOG_LIMIT = 20_000
+_START_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class _Worker:
 
     def __init__(self, threads: int) -> None:
         self.connection, theirs = Pipe()
+        self._up = False
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "search.evaluation.worker", str(theirs.fileno())],
@@ -77,8 +79,11 @@ class _Worker:
         limits: Limits,
         progress: Callable[[Any], None],
     ) -> Any:
-        """One request. After WorkerFailed other than ``error`` the worker must be stopped."""
-        deadline = time.monotonic() + limits.seconds
+        """One request. After WorkerFailed other than ``error`` the worker must be stopped.
+
+        Its time begins when the worker is up, however long a loaded machine takes to start it.
+        """
+        deadline = time.monotonic() + limits.seconds + (0 if self._up else _START_SECONDS)
         self.log.seek(0)
         self.log.truncate()
         try:
@@ -86,6 +91,10 @@ class _Worker:
             while True:
                 self._wait(self.connection, deadline, limits)
                 kind, value = self.connection.recv()
+                if kind == "up":
+                    self._up = True
+                    deadline = time.monotonic() + limits.seconds
+                    continue
                 if kind == "done":
                     return value
                 if kind == "failed":

@@ -25,6 +25,7 @@ def main(descriptor: int) -> None:
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     connection = Connection(descriptor)
     importlib.import_module("search.evaluation.tasks")
+    connection.send(("up", None))
     while True:
         try:
             task, request = connection.recv()

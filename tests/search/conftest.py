@@ -22,7 +22,7 @@ from search.termination import Limits
 
 HERE = Path(__file__).parent
 OP = """op @scale(x: f32[B, D]) -> (y: f32[B, D])
-dims B in 1..64 = 12, D = 64
+dims B in 1..16 = 12, D = 64
 {
   s[b] = sum[d](x[b, d])
   y[b, d] = x[b, d] * s[b]

@@ -108,7 +108,7 @@ def test_a_bad_candidate_costs_itself_only(toy: Path, store: Store) -> None:
 
 
 def test_a_search_goes_on_past_bad_candidates(searched: Searched, store: Store) -> None:
-    search = searched(store, targets=("toy.faulty",), seconds=2.0, limits=Limits(candidates=12))
+    search = searched(store, targets=("toy.faulty",), seconds=4.0, limits=Limits(candidates=12))
     assert 6 <= search.evaluated <= 12  # its good candidates may have nothing more to offer
     failed = [n for n in search.graph.nodes() if n.status == "wrong"]
     assert failed and all(search.graph.lineage_edge(n.key).reason for n in failed)
