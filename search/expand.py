@@ -84,7 +84,7 @@ class Expander:
             groups[p] = groups.get(p, 0) + 1
         seed = f"{self.config.seed}/{view.round}"
         requests = [
-            (pick, n, self._request(view, pick, n * policy.oversample, f"{seed}/{i}"))
+            (pick, n, self._request(view, pick, n * _wanted(pick, policy), f"{seed}/{i}"))
             for i, (pick, n) in enumerate(groups.items())
         ]
         with ThreadPoolExecutor(self.evaluator.pool.size) as threads:
@@ -121,6 +121,9 @@ class Expander:
             guided=pick.guided,
             tried=tuple(sorted(view.graph.tried(pick.parent))),
             bounds=diagnose(node.scores) if pick.guided else {},
+            descend=pick.descend,
+            dims=self.config.dims,
+            weights=self.config.weights,
             feedback=feedback(view, pick.parent, memory),
         )
 
@@ -143,6 +146,11 @@ class Expander:
             reason = f"operator {c.operator}: {failure.cause}: {failure.reason}"
             lost = Proposal(request.text, f"({request.seed})", "failed", error=reason)
             return {"items": [lost], "exhausted": True, "screened": [{"error": reason}]}
+
+
+def _wanted(pick: Pick, policy: Policy) -> int:
+    """Proposals for each candidate evaluated; a descent has ranked its own already."""
+    return 1 if pick.descend else policy.oversample
 
 
 def feedback(view: View, parent: str, memory: Memory) -> tuple[tuple[str, float | None], ...]:

@@ -42,6 +42,7 @@ class Pick:
     """A policy's wish: a child of ``parent``, of up to ``steps`` rewrites.
 
     ``guided``: the operator may weigh rewrites by what bounds the parent; else all are alike.
+    ``descend``: it may choose the steps by the analytic model, and take the best it meets.
     """
 
     parent: str
@@ -49,12 +50,17 @@ class Pick:
     memory: Memory = Memory.BOTH
     island: int = 0
     guided: bool = True
+    descend: bool = False
 
 
 class Policy(Protocol):
-    """Chooses which nodes to expand. ``oversample`` proposals are ranked for one evaluated."""
+    """Chooses which nodes to expand. ``oversample`` proposals are ranked for one evaluated.
+
+    ``guided``: drafts, too, may be chosen by diagnosis and model.
+    """
 
     oversample: int
+    guided: bool
 
     def pick(self, view: View, count: int, rng: random.Random) -> Sequence[Pick]:
         """Up to ``count`` picks; the same parent may stand several times. Empty: nothing left."""
@@ -79,9 +85,10 @@ class Fitness(Protocol):
 class Request:
     """What an operator is asked: ``count`` children of ``text``, each by up to ``steps`` rewrites.
 
-    ``bounds`` is the diagnosis: shares (0..1) of what holds the candidate back. ``tried`` are
-    labels that need not come again; ``feedback`` is (label, gain) of relatives as the memory mode
-    allows: gain > 0 was faster than its parent, ``None`` failed.
+    ``guided``, ``descend``: see Pick. ``bounds`` is the diagnosis: shares (0..1) of what holds the
+    candidate back. ``tried`` are labels that need not come again; ``feedback`` is (label, gain) of
+    relatives as the memory mode allows: gain > 0 was faster than its parent, ``None`` failed.
+    ``weights`` are those of the targets in the fitness, 1 where not given.
     """
 
     text: str
@@ -93,6 +100,9 @@ class Request:
     guided: bool
     tried: Sequence[str] = ()
     bounds: Mapping[str, float] = field(default_factory=dict)
+    descend: bool = False
+    dims: Mapping[str, int] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
     feedback: Sequence[tuple[str, float | None]] = ()
 
 

@@ -211,11 +211,12 @@ class Search:
         if drafts > 0 and self.idle < 2:
             usable = [k for k in self.graph.roots if k in {n for _, _, n in self.view.ranked}]
             count = min(room, drafts)
-            return [
-                Pick(usable[i % len(usable)], 3 + rng.randrange(6), Memory.CLEAN, i)
-                for i in range(count)
-            ]
+            return [self._draft(usable[i % len(usable)], i, rng) for i in range(count)]
         return self.policy.pick(self.view, room, rng)
+
+    def _draft(self, root: str, island: int, rng: random.Random) -> Pick:
+        guided = self.policy.guided
+        return Pick(root, 3 + rng.randrange(6), Memory.CLEAN, island, guided, descend=guided)
 
     def _plan_roots(self) -> list[Planned]:
         module = parse(self.store.artifacts.text(self.config.text))

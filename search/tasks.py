@@ -13,9 +13,10 @@ from ke_ir.parser import parse
 from ke_ir.rewrites import NoMatch, RewriteTextError, apply_text
 from ke_ir.verify import check
 from search.candidates import features, key, text_of
+from search.estimates import estimates
 from search.parts import OPERATORS, Proposal, Request, find_part
 from targets.base import TargetError
-from targets.registry import find_target, knobs_for
+from targets.registry import find_target
 
 if TYPE_CHECKING:
     from ke_ir.ir import Module, Program
@@ -81,21 +82,11 @@ def screen_one(
         return {"error": str(error.diagnostics[0].message)}
     if program not in module.programs:
         return {"error": f"there is no kernel or program @{program}"}
-    entry = module.programs[program]
-    sizes = entry.sizes(dims)
-    estimates = {}
-    for name in targets:
-        target = find_target(name)
-        try:
-            timing = target.estimate(module, entry, knobs_for(target, module, entry), sizes)
-        except TargetError:
-            continue
-        estimates[name] = timing.seconds
     return {
         "key": key(module),
         "text": text_of(module),
         "features": features(module, program),
-        "estimates": estimates,
+        "estimates": estimates(module, program, targets, dims),
         "changes": count(diff_modules(parse(parent), module)) if parent else {},
     }
 

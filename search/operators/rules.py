@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import random
-import traceback
-from functools import lru_cache
 
 from ke_ir.ir import Module
-from ke_ir.parser import parse
-from ke_ir.rewrites import NoMatch, Rewrite, all_rewrites
 from search.candidates import key, text_of
+from search.operators.descent import descend
 from search.operators.diagnosis import relevance
+from search.operators.offers import Offers, RewriteFault, offers_of
 from search.parts import Proposal, Proposals, Request
 
 _ATTEMPTS = 4
@@ -29,15 +27,18 @@ class Rules:
     def propose(self, request: Request) -> Proposals:
         """Distinct children, none of them tried before."""
         rng = random.Random(request.seed)
-        parent = parse(request.text)
+        parent = offers_of(request.text)
         weights = _Weights(request)
-        seen, tried = {key(parent)}, set(request.tried)
+        seen, tried = {key(parent.module)}, set(request.tried)
         out: list[Proposal] = []
         for _ in range(request.count * _ATTEMPTS):
             if len(out) == request.count:
                 break
             try:
-                found = _walk(parent, request, weights, tried, rng)
+                if request.descend:
+                    found = descend(parent, request, weights, rng)
+                else:
+                    found = _walk(parent, request, weights, tried, rng)
             except RewriteFault as fault:
                 if fault.label not in tried:
                     tried.add(fault.label)
@@ -51,18 +52,8 @@ class Rules:
                 seen.add(k)
                 out.append(Proposal(text_of(module), label))
         # Only an answer that is too short can mean that nothing is left.
-        left = len(out) == request.count or any(
-            str(r) not in tried for name in _names() for r in _instances(request.text, name)
-        )
+        left = len(out) == request.count or bool(parent.left(tried))
         return Proposals(tuple(out), exhausted=not left)
-
-
-class RewriteFault(Exception):
-    """A rewrite failed where it should have answered. It costs one candidate, and is recorded."""
-
-    def __init__(self, label: str, error: Exception) -> None:
-        super().__init__(f"rewrite {label} is at fault: {type(error).__name__}: {error}")
-        self.label = label
 
 
 class _Weights:
@@ -83,65 +74,28 @@ class _Weights:
 
 
 def _walk(
-    parent: Module, request: Request, weights: _Weights, tried: set[str], rng: random.Random
+    parent: Offers, request: Request, weights: _Weights, tried: set[str], rng: random.Random
 ) -> tuple[Module, str] | None:
     """Up to ``steps`` rewrites in a row; None when the way was closed or is known."""
-    module, seen = parent, {key(parent)}
+    offers, seen = parent, {key(parent.module)}
     labels: list[str] = []
-    for step in range(request.steps):
-        text = request.text if step == 0 else text_of(module)
-        chosen = _choose(text, weights, tried if request.steps == 1 else set(), rng)
+    for _ in range(request.steps):
+        without = tried if request.steps == 1 else set()
+        if weights.guided:
+            chosen = offers.draw(weights, without, rng)
+        else:
+            left = offers.left(without)
+            chosen = rng.choice(left) if left else None
         if chosen is None:
             break
-        try:
-            new = chosen.apply(module)
-        except Exception as error:
-            raise RewriteFault("; ".join([*labels, str(chosen)]), error) from error
-        if isinstance(new, NoMatch):
+        module = offers.apply(chosen, labels)
+        if module is None:
             break
         if request.steps > 1:
-            if (reached := key(new)) in seen:
+            if (reached := key(module)) in seen:
                 continue  # a step that only undoes what was done
             seen.add(reached)
-        module = new
+        offers = Offers(module)
         labels.append(str(chosen))
     label = "; ".join(labels)
-    return (module, label) if labels and label not in tried else None
-
-
-def _choose(text: str, weights: _Weights, without: set[str], rng: random.Random) -> Rewrite | None:
-    """A kind by weight, then one of its instances; kinds without any are drawn once only."""
-
-    def offered(name: str) -> list[Rewrite]:
-        return [r for r in _instances(text, name) if str(r) not in without]
-
-    if not weights.guided:
-        listed = [r for name in _names() for r in offered(name)]
-        return rng.choice(listed) if listed else None
-    names = list(_names())
-    while names:
-        (name,) = rng.choices(names, [weights(n) for n in names])
-        if found := offered(name):
-            return rng.choice(found)
-        names.remove(name)
-    return None
-
-
-def _names() -> tuple[str, ...]:
-    return tuple(cls.name for cls in all_rewrites())
-
-
-@lru_cache(maxsize=256)
-def _parsed(text: str) -> Module:
-    return parse(text)
-
-
-@lru_cache(maxsize=4096)
-def _instances(text: str, name: str) -> tuple[Rewrite, ...]:
-    """Those of one kind that apply; a kind that cannot list its own offers nothing."""
-    (cls,) = (cls for cls in all_rewrites() if cls.name == name)
-    try:
-        return tuple(cls.applicable(_parsed(text)))
-    except Exception:
-        traceback.print_exc()  # into the worker's log
-        return ()
+    return (offers.module, label) if labels and label not in tried else None

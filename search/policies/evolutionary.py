@@ -32,6 +32,7 @@ class Evolutionary:
     """
 
     oversample = 4
+    guided = True
 
     def __init__(self, islands: int = 3, migration: int = 5) -> None:
         self.islands, self.migration = islands, migration

@@ -32,6 +32,7 @@ class Mcts:
     """
 
     oversample = 4
+    guided = True
 
     def __init__(self, exploration: float = 0.5, widening: float = 1.5) -> None:
         self.exploration, self.widening = exploration, widening

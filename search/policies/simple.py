@@ -17,6 +17,7 @@ class _Stateless:
     """Decides from the view alone."""
 
     oversample = 4
+    guided = True
 
     def observe(self, node: Node, view: View) -> None:
         """Nothing to remember."""
@@ -51,6 +52,7 @@ class Random(_Stateless):
     """Any correct node, any rewrite, nothing ranked: what every other policy must beat."""
 
     oversample = 1
+    guided = False
 
     def pick(self, view: View, count: int, rng: random.Random) -> Sequence[Pick]:
         """Uniform over nodes, in order of insertion."""
