@@ -1,7 +1,8 @@
 """A target for tests of searches: interprets kernels, and times them by their tile sizes.
 
-Each time is appended to the file that ``TOY_LOG`` names, with the structural hash. The
-architecture ``faulty`` crashes, hangs or eats memory at certain tile sizes.
+Each run and each time is appended to the file that ``TOY_LOG`` names: what, the structural hash,
+the architecture and the knob. The architecture ``faulty`` crashes, hangs or eats memory at certain
+tile sizes.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class ToyTarget:
         return Compiled(source, {program.name: Resources()}, {}, {})
 
     def run(self, module: Any, program: Any, knobs: Any, dims: Any, inputs: Any) -> RunResult:
+        self._log("run", module, knobs)
         if self.arch == "faulty":
             self._misbehave(tiles(module))
         out = interpret_program(module, program, dims, inputs, exact=False)
@@ -114,11 +116,14 @@ class ToyTarget:
         return 1e-3 * (1 + distance + 0.01 * count) / {1: 1.0, 2: 1.25, 4: 1.1}[knobs["speed"]]
 
     def time(self, module: Any, program: Any, knobs: Any, dims: Any) -> Timing:
+        self._log("time", module, knobs)
+        return Timing(Kind.SIMULATED, self._seconds(module, knobs), "a toy", {"dram_seconds": 1.0})
+
+    def _log(self, what: str, module: Module, knobs: Any) -> None:
         if log := os.environ.get("TOY_LOG"):
             plain = Module(tuple(i for i in module.items if not isinstance(i, Tuned)))
             with Path(log).open("a") as file:
-                file.write(f"{structural_hash(plain)} {self.arch} {knobs['speed']}\n")
-        return Timing(Kind.SIMULATED, self._seconds(module, knobs), "a toy", {"dram_seconds": 1.0})
+                file.write(f"{what} {structural_hash(plain)} {self.arch} {knobs['speed']}\n")
 
     def estimate(self, module: Any, program: Any, knobs: Any, dims: Any) -> Timing:
         return Timing(Kind.ESTIMATED, 1.1 * self._seconds(module, {"speed": 1}), "a toy model")
