@@ -227,5 +227,8 @@ class Target(Protocol):
     def estimate(
         self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int]
     ) -> Timing:
-        """The analytic model, kind ESTIMATED; nothing is compiled."""
+        """The analytic model, kind ESTIMATED; nothing is compiled.
+
+        Raises IllegalProgram where that can be told already, so that a search proposes it no more.
+        """
         ...

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -168,8 +169,11 @@ class KeaTarget:
         self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int]
     ) -> Timing:
         from ke_ir.once import only_once, without_once
+        from lowering.mlir.lower import check_lowers
         from targets.kea.estimate import estimate_program
 
+        with self._refusals():
+            check_lowers(module, program, _checked_knobs(knobs), dims, self.spec.local_bytes)
         arch, once = load(self.arch), only_once(program)
         parts = estimate_program(module, without_once(program), dims, arch)
         detail = dict(parts.detail)
@@ -182,13 +186,20 @@ class KeaTarget:
     def _lower(
         self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int]
     ) -> Lowered:
-        from lowering.mlir.allocate import DoesNotFit
-        from lowering.mlir.kernel import Unsupported
         from lowering.mlir.lower import lower_program
 
         chosen = _checked_knobs(knobs)
-        try:
+        with self._refusals():
             return lower_program(module, program, chosen, dims, self.spec.local_bytes)
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """Says why the lowering refused a program."""
+        from lowering.mlir.allocate import DoesNotFit
+        from lowering.mlir.kernel import Unsupported
+
+        try:
+            yield
         except DoesNotFit as big:
             raise IllegalProgram(
                 f"@{big.kernel} does not fit the local memory of {self.spec.name}",
