@@ -195,9 +195,9 @@ def _fitted(
     for var, size in zip(chosen, consumer.tensors[load.tensor].shape, strict=True):
         if why := _strays(consumer, var, size):
             return NoMatch(why)
-    if follows:
-        for mine, theirs in zip(chosen, source.index, strict=True):
-            tile = facts(source.kernel).loops[theirs].var.tile
+    for mine, theirs in zip(chosen, source.index, strict=True):
+        tile = facts(source.kernel).loops[theirs].var.tile
+        if tile is not None and (follows or facts(consumer).loops[mine].var.tile is None):
             got = _retiled(consumer, mine, tile)
             consumer = consumer if isinstance(got, NoMatch) else got
     k = source.kernel
@@ -230,7 +230,7 @@ def _retiled(k: Kernel, var: str, tile: int | None) -> Kernel | NoMatch:
     old = facts(k).loops[var].var.tile
     if old == tile:
         return k
-    if old is None or tile is None:
+    if tile is None:
         return NoMatch(f"%{var} is tiled in one of them only")
     return Retile(k.name, var, tile).change(k)
 

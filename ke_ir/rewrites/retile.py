@@ -8,12 +8,13 @@ from typing import Self
 
 from ke_ir.axes import AxisId, resized
 from ke_ir.expr import Call, Expr, Var, variables
-from ke_ir.ir import For, Kernel, LoopVar
+from ke_ir.ir import For, Kernel, LoopVar, Parallel
 from ke_ir.ops import Accumulate, Store
 from ke_ir.ops.base import Invalid
 from ke_ir.rewrites.base import KernelRewrite, NoMatch, integer, loop, register_rewrite
 from ke_ir.rewrites.body import Facts, LoopSite, facts
 from ke_ir.rewrites.carries import COMBINES, Carries, reduction_of
+from ke_ir.rewrites.lift import dependents, tiled
 from ke_ir.rewrites.padding import Padding, divides
 from ke_ir.scope import infer_types
 
@@ -36,6 +37,7 @@ class Retile(KernelRewrite):
     For a variable of ``parallel`` (rows per program, the tile of an output) or of ``for``. What is
     carried from tile to tile must be combined in a form that is the same for every tile size, and
     elements beyond the end of the loop must not count: ``ke_ir.rewrites.carries`` and ``padding``.
+    An untiled variable of ``parallel`` becomes an index tile: ``ke_ir.rewrites.lift``.
 
     ``retile(@row_sum, %d, 8)``
 
@@ -91,6 +93,8 @@ class Retile(KernelRewrite):
             return NoMatch(f"a tile of {self.tile} indices")
         if site.var.tile == self.tile:
             return NoMatch(f"the tile of %{self.loop} is {self.tile} already")
+        if site.var.tile is None and isinstance(site.loop, Parallel):
+            return tiled(f, site.var, self.tile)
         axis = _axis(f, site)
         if isinstance(axis, NoMatch):
             return axis
@@ -107,6 +111,9 @@ class Retile(KernelRewrite):
     def instances(cls, k: Kernel) -> Iterator[Self]:
         f = facts(k)
         for site in f.loops.values():
+            if site.var.tile is None and isinstance(site.loop, Parallel):
+                yield from (cls(k.name, site.var.name, n) for n in _first_tiles(f, site.var))
+                continue
             axis = _axis(f, site)
             if isinstance(axis, NoMatch):
                 continue
@@ -115,6 +122,15 @@ class Retile(KernelRewrite):
             for n in tile_choices(f, site.var):
                 if n <= max(limit, site.var.step) and (free or _fits(f, n, site.var)):
                     yield cls(k.name, site.var.name, n)
+
+
+def _first_tiles(f: Facts, v: LoopVar) -> list[int]:
+    """Sizes worth trying for a variable that has no tile yet."""
+    choices = [n for n in tile_choices(f, v) if n <= SPREAD]
+    if not choices or isinstance(tiled(f, v, choices[0]), NoMatch):
+        return []
+    largest = max((f.types[n].elements for n in dependents(f, v)), default=1)
+    return [n for n in choices if n * largest <= MAX_ELEMENTS]
 
 
 def tile_choices(f: Facts, v: LoopVar) -> list[int]:
