@@ -197,7 +197,7 @@ class _Lift:
         values = [n for n in seen if n not in self.f.loops]
         old = [n for n in values if self.type_of(n).rank]
         new = [n for n in seen if n in self.lifted or n in old or n == self.var.name]
-        if old and new[0] != old[0]:
+        if old and self.tiles_before(seen, new[0]) != self.tiles_before(seen, old[0]):
             raise _Refused(f"%{new[0]} and %{old[0]} are coordinates of one load")
         rank = max((self.type_of(n).rank for n in old), default=0)
         names = {n: self.ranked(n, rank) for n in values if n in self.lifted}
@@ -212,6 +212,10 @@ class _Lift:
                     else None)
             for c in coords
         )  # fmt: skip
+
+    def tiles_before(self, names: list[str], name: str) -> int:
+        found = (self.f.loops.get(n) for n in names[: names.index(name)])
+        return sum(site is not None and site.var.tile is not None for site in found)
 
     def place(self, coords: tuple[Expr, ...]) -> int:
         """Which dimension of what these coordinates address is the new one."""
@@ -241,9 +245,14 @@ class _Lift:
         x = s.x
         if isinstance(x, str) and (x in self.lifted or self.type_of(x).rank):
             at = self.place(s.coords)
-            x = str(self.widened(x))
+            shape = self.f.axes.scope.access_shape(s.coords)
+            t = self.type_of(x)
+            if t.rank < len(shape):
+                wide = self.wide(t.with_shape(shape))
+                x = self.emit(Broadcast(self.ranked(x, len(shape)), wide, result=self.fresh(x)))
+            else:
+                x = str(self.widened(x))
             if at:
-                rank = self.type_of(str(s.x)).rank
-                order = (*range(1, at + 1), 0, *range(at + 1, rank + 1))
+                order = (*range(1, at + 1), 0, *range(at + 1, len(shape) + 1))
                 x = self.emit(Permute(x, order, result=self.fresh(x)))
         self.out.append(replace(s, x=x))

@@ -134,3 +134,125 @@ def test_a_sum_without_mask_may_have_any_tile_that_divides() -> None:
     assert tiles == {1, 2, 3, 6, 12}
     for r in Retile.applicable(module):
         assert_same_meaning(module, after(module, r), "k")
+
+
+EACH = {
+    "scalars beside tiles": """
+      %v = load %x[%b, 3] : f32
+      %n = iota %b : i32
+      %f = cast %n : f32
+      %c = cmp lt %f, %v
+      %u = load %g[%d] : f32[12]
+      %q = select %c, %u, %v
+      %r = reduce sum %q dim 0
+      store %r, %y[%b]""",
+    "a column": """
+      %u = load %w[%d, %b] : f32[12]
+      %v = scan sum %u dim 0
+      store %v, %z[%d, %b]
+      %one = full 1.0 : f32
+      store %one, %y[%b]""",
+    "what is the same for all": """
+      %u = load %g[%d] : f32[12]
+      store %u, %z[%d, %b]
+      store 2.0, %y[%b]""",
+    "one number for a row": """
+      %v = load %x[%b, 3] : f32
+      store %v, %z[%d, %b]
+      store %v, %y[%b]""",
+    "a gather": """
+      %n = load %i[%b] : i32
+      %u = load %t[%n + 1, %d else 0.5] : f32[12]
+      %v = load %t[%b, %n] : f32
+      %q = mul %u, %v
+      %r = reduce max %q dim 0
+      store %r, %y[%b]""",
+    "a gather of many": """
+      %n = load %j[%b, %d] : i32[12]
+      %u = load %x[%b, %n] : f32[12]
+      store %u, %z[%d, %b]
+      %m = load %i[%b] : i32
+      %v = load %g[%m] : f32
+      store %v, %y[%b]""",
+    "shapes": """
+      %u = load %x[%b, %d] : f32[12]
+      %q = reshape %u : f32[3, 4]
+      %h = permute %q [1, 0]
+      %e = reduce sum %h dim 0
+      %a = expand %e dim 1
+      %l = broadcast %a : f32[3, 4]
+      %m = add %q, %l
+      %h2 = permute %m [1, 0]
+      %r = reduce argmax %h2 dim 0
+      %k2 = cast %r : f32
+      %o = reduce sum %k2 dim 0
+      store %o, %y[%b]""",
+    "loops": """
+      %zero = full 0.0 : f32
+      %n = load %i[0] : i32
+      %f = cast %n : f32
+      %s1, %s2 = for %e = 0 to D tile 4 carry (%a1 = %zero, %a2 = %f) {
+        %v = load %x[%b, %e] : f32[4]
+        %r = reduce sum %v dim 0
+        %t1 = add %a1, %r
+        %t2 = mul %a2, 2.0
+        yield %t1, %t2
+      }
+      %r2 = for %c = 0 to 3 carry (%a3 = %s2) {
+        %v2 = load %x[%b, %c] : f32
+        %t3 = max %v2, %s2
+        yield %t3
+      }
+      %q = add %s1, %r2
+      accumulate add %q, %y[%b]""",
+}
+
+
+def untiled(body: str) -> str:
+    outs = {"y": "f32[B]", "z": "f32[D, B]"}
+    written = ", ".join(f"%{n}: {t}" for n, t in outs.items() if f"%{n}[" in body)
+    return f"""
+    kernel @k(%x: f32[B, D], %w: f32[D, B], %g: f32[D], %i: i32[B], %j: i32[B, D], %t: f32[D, D])
+      -> ({written})
+    dims B = 5, D = 12
+    {{
+      parallel %b = 0 to B, %d = 0 to D tile 12 {{{body}
+      }}
+    }}
+    """
+
+
+@pytest.mark.parametrize("body", EACH.values(), ids=EACH)
+@pytest.mark.parametrize("tile", [1, 2, 8])
+def test_an_untiled_parallel_variable_becomes_a_tile(body: str, tile: int) -> None:
+    module = module_of(untiled(body))
+    step = f"retile(@k, %b, {tile})"
+    assert tile == 1 or step in map(str, Retile.applicable(module))
+    assert_same_meaning(module, after(module, step), "k")
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("""
+         %u = load %x[%b, %d] : f32[12]
+         %a = expand %u dim 0
+         %c = expand %u dim 1
+         %p = dot %a, %c
+         store reduce sum reduce sum %p dim 0 dim 0, %y[%b]""", "`dot` would be one of several %b"),
+        ("""
+         %z = full 0.0 : f32
+         %r = for %e = 0 to %b + 1 carry (%acc = %z) {
+           yield add %acc, load %g[%e] : f32
+         }
+         store %r, %y[%b]""", "range of %e depends on %b"),
+        ("""
+         %n = load %i[%b] : i32
+         accumulate add load %g[%b] : f32, %y[%n]""", "where %y is written depends on %b"),
+        ("accumulate add load %g[%b] : f32, %y[0]", "written for each %b, at one place"),
+    ],
+)  # fmt: skip
+def test_a_variable_that_stays_untiled(body: str, says: str) -> None:
+    module = module_of(untiled(body))
+    assert says in refusal(module, "retile(@k, %b, 4)")
+    assert "%b" not in {f"%{r.loop}" for r in Retile.applicable(module)}
