@@ -205,16 +205,17 @@ def test_rejected_replies_are_kept_with_their_reason(
 
 def test_a_faulty_rewrite_costs_one_candidate(monkeypatch: pytest.MonkeyPatch) -> None:
     from ke_ir.rewrites.retile import Retile
-    from search.operators import rules
+    from search.operators.offers import offers_of
+    from search.operators.rules import Rules
     from search.parts import Request
 
     def broken(*_: object) -> None:
         raise KeyError("a fault of the rewrite's own")
 
     monkeypatch.setattr(Retile, "apply", broken)
-    rules._instances.cache_clear()
+    offers_of.cache_clear()
     text = text_of(roots(parse(OP), "scale")[0])
-    found = rules.Rules().propose(Request(text, "scale", ("toy.good",), 8, 1, "0", True))
+    found = Rules().propose(Request(text, "scale", ("toy.good",), 8, 1, "0", True))
     failed = [p for p in found.items if p.error]
     assert failed and all("retile(" in p.label and "at fault" in p.error for p in failed)
     assert any(not p.error for p in found.items)
