@@ -100,8 +100,8 @@ def _print(record: RunRecord, config: Config, graph: SearchGraph) -> None:
     print()
     if failed := failures(graph):
         print_wrapped("failed: " + ", ".join(f"{n} at {stage}" for stage, n in failed.items()))
-        for reason, times in list(reasons(graph).items())[:5]:
-            print_wrapped(f"{times} x {reason}", "  ")
+        for reason in reasons(graph)[:5]:
+            print_wrapped(f"{len(reason.nodes)} x {reason.text}", "  ")
     front = graph.front()
     if len(config.targets) > 1 and front:
         print_wrapped(f"Pareto front: {', '.join(n.key[:8] for n in front)}")

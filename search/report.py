@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).resolve().parents[1] / "templates" / "report"
 _DRAWN, _WITH_TEXT = 1500, 300
-_COLUMN, _ROW = 110, 26
+_COLUMN, _ROW = 200, 28
+_REASONS, _EXAMPLES = 20, 6
 
 
 def report_html(store: Store, record: RunRecord, config: Config, graph: SearchGraph) -> str:
@@ -41,6 +42,7 @@ def report_html(store: Store, record: RunRecord, config: Config, graph: SearchGr
 
 def report_data(store: Store, config: Config, graph: SearchGraph) -> dict[str, Any]:
     """Plain JSON types: nodes with their places, edges, curves, failures and the front."""
+    root = reference(graph)
     ordered = _by_worth(config, graph)
     drawn = _with_ancestors(graph, ordered, _DRAWN)
     texts = _with_ancestors(graph, ordered, _WITH_TEXT)
@@ -65,9 +67,13 @@ def report_data(store: Store, config: Config, graph: SearchGraph) -> dict[str, A
             if e.parent in drawn and e.child in drawn
         ],
         "progress": {t: _progress(graph, t) for t in config.targets},
+        "root": root.key,
         "best": {t: n.key for t in config.targets if (n := graph.best(t)) is not None},
         "failures": failures(graph),
-        "reasons": dict(list(reasons(graph).items())[:20]),
+        "reasons": [
+            {"text": r.text, "count": len(r.nodes), "nodes": r.nodes[:_EXAMPLES]}
+            for r in reasons(graph)[:_REASONS]
+        ],
     }
 
 
@@ -97,19 +103,28 @@ def _with_ancestors(graph: SearchGraph, ordered: list[str], most: int) -> set[st
 
 
 def layout(graph: SearchGraph, drawn: set[str]) -> dict[str, tuple[int, int]]:
-    """A place for each node: generations are columns, children stand near their parent."""
+    """A place for each node: generations are columns, a parent stands amid its children.
+
+    ``drawn`` holds the lineage of each of its nodes.
+    """
+    children: dict[str, list[str]] = {}
+    for k in sorted(drawn, key=lambda k: graph.node(k).seq):
+        children.setdefault(graph.parent(k), []).append(k)
     places: dict[str, tuple[int, int]] = {}
-    columns: dict[int, list[str]] = {}
-    for k in drawn:
-        columns.setdefault(graph.node(k).generation, []).append(k)
-    for generation in sorted(columns):
-
-        def order(k: str) -> tuple[int, int]:
-            above = places.get(graph.parent(k), (0, 0))
-            return (above[1], graph.node(k).seq)
-
-        for row, k in enumerate(sorted(columns[generation], key=order)):
-            places[k] = (generation * _COLUMN, row * _ROW)
+    below = 0
+    open_ = list(reversed(children.get("", ())))
+    while open_:
+        k = open_[-1]
+        waiting = [c for c in children.get(k, ()) if c not in places]
+        if waiting:
+            open_ += reversed(waiting)
+            continue
+        open_.pop()
+        if rows := [places[c][1] for c in children.get(k, ())]:
+            row = (rows[0] + rows[-1]) // 2
+        else:
+            row, below = below, below + _ROW
+        places[k] = (graph.node(k).generation * _COLUMN, row)
     return places
 
 

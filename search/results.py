@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,11 @@ from targets.base import TargetError
 from targets.registry import find_target, knobs_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from search.config import Config
-    from search.graph import Node, SearchGraph
+    from search.graph import Edge, Node, SearchGraph
     from search.store import Store
+
+_LONGEST = 240
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,14 @@ class Best:
     gain: float | None = None
     files: tuple[Path, ...] = ()
     fault: str = ""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One reason for which the candidates ``nodes`` failed."""
+
+    text: str
+    nodes: tuple[str, ...]
 
 
 def reference(graph: SearchGraph) -> Node:
@@ -96,15 +105,32 @@ def failures(graph: SearchGraph) -> dict[str, int]:
     return dict(counted.most_common())
 
 
-def reasons(graph: SearchGraph) -> Mapping[str, int]:
-    """Reasons of failed edges with their numbers left out, most frequent first."""
-    import re
+def reasons(graph: SearchGraph) -> list[Reason]:
+    """Why edges failed, most frequent first.
 
-    counted: Counter[str] = Counter()
+    Reasons that differ only in their numbers, names of values, kernels and processes, or in what
+    follows the first clause, are one; the first of them is shown.
+    """
+    found: dict[str, list[Edge]] = {}
     for e in graph.edges():
         if e.reason:
-            counted[re.sub(r"\d[\d,.e+-]*", "N", e.reason)[:160]] += 1
-    return dict(counted.most_common())
+            clause = re.split(r"; | \(", e.reason, maxsplit=1)[0]
+            alike = re.sub(r"(?<![\w-])\d[\w,.+-]*", "N", re.sub(r"([@%])\w+", r"\1", clause))
+            found.setdefault(alike, []).append(e)
+    listed = [
+        Reason(shortened(edges[0].reason, _LONGEST), tuple(e.child for e in edges))
+        for edges in found.values()
+    ]
+    return sorted(listed, key=lambda r: -len(r.nodes))
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters, cut between words where that is possible."""
+    if len(text) <= most:
+        return text
+    cut = text[: most - 3]
+    at = cut.rfind(" ")
+    return f"{cut[:at] if at > most // 2 else cut}..."
 
 
 def _why_none(graph: SearchGraph, target: str) -> str:

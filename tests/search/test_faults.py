@@ -21,7 +21,8 @@ from search.store import open_store
 from tests.search.conftest import OP
 
 KILLS = int(os.environ.get("KE_GEN_KILLS", "5"))
-CANDIDATES = "40"
+CANDIDATES = str(max(40, 4 * KILLS))
+"""Enough for each kill to fall on a search that is not over."""
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_kill_9_at_random_points(folder: Path) -> None:
     assert not (logged(folder) - before).keys() & known, "evaluated twice"
     assert shape(folder, "cut") == shape(folder, "whole")
     assert f"{CANDIDATES} candidates" in out
-    assert killed > KILLS // 2 and len(set(progress)) > KILLS // 3, progress
+    assert killed >= 0.8 * KILLS and len(set(progress)) > KILLS // 2, progress
     print(f"\n{killed} of {KILLS} kills hit; results recorded at each: {progress}")
 
 
