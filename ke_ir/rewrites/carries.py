@@ -2,7 +2,7 @@
 
 Known forms, with ``R`` a reduction along the loop's axis and ``X`` free of carried values:
 
-- ``c' = op(c, R(X))`` with the operation of the reduction; ``c' = dot(A, B, c)``;
+- ``c' = op(c, R(X))`` with the operation of the reduction; ``c' = dot(A, B, c)``, or several;
 - ``c' = add(c, dot(A, B))``; ``c' = c``;
 - the value and the position of the first maximum (or minimum);
 - a running maximum ``m`` and sums rescaled by ``exp(m - m')``, as in online softmax.
@@ -94,7 +94,7 @@ class Carries:
             if isinstance(s, For):
                 self._all_known(s.body)
 
-    def _definition(self, x: Operand) -> Stmt | None:
+    def _definition(self, x: Operand | None) -> Stmt | None:
         """The statement that defines a value, if it stands in the loop's own body."""
         s = self.f.definitions.get(x) if isinstance(x, str) else None
         return s if s is not None and any(s is b for b in self.body) else None
@@ -117,10 +117,16 @@ class Carries:
 
     def _reduction(self, c: str, y: Operand) -> str:
         s = self._definition(y)
-        if isinstance(s, Dot) and s.acc == c and self.f.axes.of(str(s.a))[-1] == self.axis:
-            self._mark(s)
-            self._require_free(s.a, s.b)
-            return "sum"
+        dots: list[Dot] = []
+        while isinstance(s, Dot) and self.f.axes.of(str(s.a))[-1] == self.axis:
+            dots.append(s)
+            if s.acc == c:
+                for dot in dots:
+                    self._mark(dot)
+                    self._require_free(dot.a, dot.b)
+                return "sum"
+            s = self._definition(s.acc)
+        s = self._definition(y)
         if isinstance(s, Binary):
             other = s.y if s.x == c else s.x if s.y == c else None
             kind = "" if other is None or other == c else self._combination(other)

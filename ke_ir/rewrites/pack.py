@@ -15,7 +15,7 @@ from ke_ir.rewrites.base import NoMatch, Rewrite, register_rewrite, tensor, word
 from ke_ir.rewrites.body import facts
 from ke_ir.rewrites.names import Fresh
 from ke_ir.rewrites.padding import origin
-from ke_ir.rewrites.programs import fresh_item, in_sequence, own_programs
+from ke_ir.rewrites.programs import fresh_item, in_sequence, is_given
 from ke_ir.types import TensorType, TileType
 
 TILE = 32
@@ -102,7 +102,7 @@ class Pack(Rewrite):
         param = next((p for p in k.inputs if p.name == self.tensor), None)
         if param is None or len(param.type.shape) < 2:
             return NoMatch(f"@{k.name} has no input %{self.tensor} of two dimensions or more")
-        if self.when == "once" and not self._is_given(module):
+        if self.when == "once" and not is_given(module, self.kernel, self.tensor):
             return NoMatch(f"%{self.tensor} is computed anew in every run")
         fresh = Fresh(k)
         shape = (*param.type.shape[:-2], param.type.shape[-1], param.type.shape[-2])
@@ -120,16 +120,6 @@ class Pack(Rewrite):
         return in_sequence(
             module, k.name, (*first, reader), (Temp(packed.name, packed.type),), once
         )
-
-    def _is_given(self, module: Module) -> bool:
-        """True if the tensor is an argument of the program, not a temporary."""
-        for p in own_programs(module):
-            for c in p.calls:
-                if c.kernel == self.kernel:
-                    k = module.kernels[c.kernel]
-                    named = dict(zip((q.name for q in k.inputs), c.args, strict=True))
-                    return named[self.tensor].tensor in {q.name for q in p.inputs}
-        return True
 
     @classmethod
     def applicable(cls, module: Module) -> Iterator[Self]:

@@ -88,6 +88,22 @@ def readers(program: Program, tensor: str) -> list[KernelCall]:
     return [c for c in program.calls if any(v.tensor == tensor for v in c.args)]
 
 
+def is_given(module: Module, kernel: str, tensor: str) -> bool:
+    """True if an input of a kernel is the same in every run: an argument, or computed ``once``."""
+    for p in own_programs(module):
+        held = {q.name for q in p.inputs}
+        for s in p.body:
+            if isinstance(s, Once):
+                held |= {v.tensor for c in s.body if isinstance(c, KernelCall) for v in c.outs}
+        for c in p.calls:
+            if c.kernel == kernel:
+                named = dict(
+                    zip((q.name for q in module.kernels[kernel].inputs), c.args, strict=True)
+                )
+                return named[tensor].tensor in held
+    return True
+
+
 def with_calls(
     module: Module, program: Program, change: Callable[[KernelCall], KernelCall | None],
     kernels: tuple[Kernel, ...] = (), temps: tuple[Temp, ...] = (),
