@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import networkx as nx
@@ -58,8 +58,8 @@ class Node:
     features: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
+        """Plain JSON types; what is in them is shared with the node."""
+        return {**vars(self), "scores": {t: dict(vars(s)) for t, s in self.scores.items()}}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Node:
@@ -92,8 +92,8 @@ class Edge:
     changes: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
+        """Plain JSON types; what is in them is shared with the edge."""
+        return dict(vars(self))
 
 
 class SearchGraph:

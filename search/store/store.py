@@ -6,6 +6,7 @@ is one transaction, so that whatever ends the process, what was inserted is ther
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
@@ -89,6 +90,7 @@ class Store:
 
     def __init__(self, url: str, artifacts: str, where: str = "") -> None:
         self.url, self.where = url, where or url
+        self._inserts: dict[sa.Table, sa.Insert] = {}
         try:
             self.engine = _engine(url)
         except (NoSuchModuleError, BadUrl, ImportError) as error:
@@ -133,11 +135,13 @@ class Store:
 
     def _insert(self, db: Connection, table: sa.Table, row: Mapping[str, Any]) -> bool:
         """Insert unless a row of this key is there. True when it was inserted."""
-        if self.engine.dialect.name == "sqlite":
-            from sqlalchemy.dialects.sqlite import insert
-        else:
-            from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
-        return bool(db.execute(insert(table).values(row).on_conflict_do_nothing()).rowcount)
+        if table not in self._inserts:  # made once: that takes longer than the insert itself
+            if self.engine.dialect.name == "sqlite":
+                from sqlalchemy.dialects.sqlite import insert
+            else:
+                from sqlalchemy.dialects.postgresql import insert  # type: ignore[assignment]
+            self._inserts[table] = insert(table).on_conflict_do_nothing()
+        return bool(db.execute(self._inserts[table], dict(row)).rowcount)
 
     # ---- runs ---------------------------------------------------------------------------------
 
@@ -235,7 +239,7 @@ class Store:
         """The graph; only what belongs to the first ``rounds`` rounds when given."""
         n, e = schema.nodes, schema.edges
         limit = 1 << 30 if rounds is None else rounds
-        with _explained(self.url), self.engine.connect() as db:
+        with _explained(self.url), _no_collection(), self.engine.connect() as db:
             at = sa.and_(n.c.run == run, n.c.round < limit)
             kept = {
                 row.key: Node.from_dict(json.loads(row.data))
@@ -303,6 +307,18 @@ def _create(engine: Engine) -> None:
             if attempt == 4:
                 raise
             time.sleep(0.2 * (attempt + 1))
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without garbage collection: it would walk all nodes again for every few that are added."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 @contextmanager
