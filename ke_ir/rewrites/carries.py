@@ -5,7 +5,8 @@ Known forms, with ``R`` a reduction along the loop's axis and ``X`` free of carr
 - ``c' = op(c, R(X))`` with the operation of the reduction; ``c' = dot(A, B, c)``, or several;
 - ``c' = add(c, dot(A, B))``; ``c' = c``;
 - the value and the position of the first maximum (or minimum);
-- a running maximum ``m`` and sums rescaled by ``exp(m - m')``, as in online softmax.
+- a running maximum ``m`` and sums rescaled by ``exp(m - m')``, as in online softmax;
+- a sum and the squared deviations from its mean, as ``welford`` carries them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from ke_ir.ops import Accumulate, Binary, Cmp, Dot, Iota, Reduce, Scan, Select, 
 from ke_ir.ops.base import Operand, Stmt
 from ke_ir.rewrites.base import NoMatch
 from ke_ir.rewrites.body import Facts, LoopSite, split_yield
+from ke_ir.rewrites.moments import Moments
 from ke_ir.rewrites.names import used_names
 from ke_ir.rewrites.padding import SHAPE_OPS, origin
 
@@ -30,7 +32,10 @@ COMBINES = {
 
 @dataclass(frozen=True)
 class Carry:
-    """A carried value: ``kind`` is a reduction's, ``kept``, ``position``, or ``rescaled``."""
+    """A carried value: ``kind`` is a reduction's, or one of the other forms.
+
+    These are ``kept``, ``position``, ``rescaled`` and ``moments``.
+    """
 
     name: str
     init: Operand
@@ -45,6 +50,7 @@ class Carries:
     def __init__(self, f: Facts, site: LoopSite, axis: AxisId) -> None:
         assert isinstance(site.loop, For)
         self.f, self.axis, self.loop = f, axis, site.loop
+        self.moments = Moments(f, site.var, axis)
         self.body, yields = split_yield(site.loop.body)
         self.known: set[int] = set()
         self.sensitive = {n for n, _ in site.loop.carries}
@@ -52,7 +58,7 @@ class Carries:
         self.free: set[str] = set()
         """Operands of recognised forms that must not depend on carried values."""
         self.places: set[str] = set()
-        """Results of reductions that pick the place of an extreme: neutral beyond the end."""
+        """Results of reductions that pick a place, whose users see to what lies beyond the end."""
         self.running_max: set[str] = set()
         """New values of running maxima by which sums are rescaled."""
         named = zip(site.loop.carries, yields, site.loop.results, strict=True)
@@ -66,7 +72,7 @@ class Carries:
             kind = "kept" if y == c else self._reduction(c, y)
             if kind:
                 self.found.append(Carry(c, init, y, r, kind))
-        for rule in (self._position, self._rescaled):
+        for rule in (self._position, self._rescaled, self._deviations):
             for c, init, y, r in self.carries:
                 if all(c != k.name for k in self.found) and (kind := rule(c, y)):
                     self.found.append(Carry(c, init, y, r, kind))
@@ -302,6 +308,23 @@ class Carries:
         if ok and s is not None:
             self._mark(s)
         return ok
+
+    def _deviations(self, c: str, y: Operand) -> str:
+        """Squared deviations from the mean of a sum that is carried too."""
+        m = self.moments.match(c, y)
+        if m is None:
+            return ""
+        part, total = m.names["?part"], m.names["?total"]
+        sums = [k for k in self.found if k.kind == "sum" and k.name == total]
+        added = self._definition(sums[0].next) if sums else None
+        if not isinstance(added, Binary) or {added.x, added.y} != {part, total}:
+            return ""
+        for s in (s for s in m.used if not isinstance(s, Iota)):
+            self._mark(s)
+            if isinstance(s, Reduce) and s.kind in ("min", "max"):
+                self.places.add(str(s.result))
+        self._require_free(m.names["?term"])
+        return "moments"
 
     def _accumulated(self) -> None:
         """``accumulate`` of a partial reduction of its kind counts as carrying it."""

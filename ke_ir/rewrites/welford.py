@@ -80,7 +80,8 @@ class Welford(KernelRewrite):
           %t = add %si, %r
           %at = iota %d : i32[4]
           %first = reduce min %at dim 0
-          %next = add %first, 4
+          %last = reduce max %at dim 0
+          %next = add %last, 1
           %end = min %next, %size
           %before = cast %first : f32
           %so_far = cast %end : f32
@@ -254,7 +255,8 @@ class _Moments:
         first = self._new(Reduce("min", at, 0, result=fresh("first")))
         hi = var.hi.value if isinstance(var.hi, Num) else var.hi
         size = self._new(Full(hi, TileType(DType.I32), result=fresh("size")))
-        end = self._binary("min", self._binary("add", first, var.step, "next"), size, "end")
+        last = self._new(Reduce("max", at, 0, result=fresh("last")))
+        end = self._binary("min", self._binary("add", last, 1, "next"), size, "end")
         before = self._new(Cast(first, d, result=fresh("before")))
         so_far = self._new(Cast(end, d, result=fresh("so_far")))
         here = self._binary("sub", so_far, before, "here")

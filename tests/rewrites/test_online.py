@@ -11,6 +11,7 @@ from ke_ir.derive import with_derived
 from ke_ir.interpret import interpret_program
 from ke_ir.ir import Module, statements
 from ke_ir.ops import Binary, Load
+from ke_ir.printer import print_module
 from ke_ir.rewrites import NoMatch, applicable, apply_text, unique_names
 from ke_ir.rewrites.base import replace_kernel
 from ke_ir.rewrites.body import facts, splice
@@ -181,3 +182,31 @@ def test_neither_applies_to_what_has_no_second_pass() -> None:
     names = {r.name for r in applicable(example("rms_norm"))}
     assert not names & {"online", "welford"}
     assert isinstance(apply_text("welford(@softmax, %d, %d_1)", example("softmax")), NoMatch)
+
+
+@pytest.mark.parametrize("tile", [128, 1000, 2048, 4096])
+def test_tiles_of_carried_deviations_can_change(tile: int) -> None:
+    module = after(example("layer_norm"), "welford(@layer_norm, %d, %d_1)")
+    step = f"retile(@layer_norm, %d, {tile})"
+    assert tile == 1000 or step in map(str, applicable(module))
+    got = after(module, step)
+    for d in (1, 130, 1000, 1024, 2500):
+        assert_same_meaning(module, got, "layer_norm", {"B": 3, "D": d})
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("%next = add %last, 1\n", "%next = add %last, 2\n"),
+        ("%full_3 = full D : i32", "%full_3 = full 4095 : i32"),
+        ("%square = mul %apart, %apart", "%square = mul %apart, %tile_mean"),
+        ("cmp lt %at, %full_3", "cmp le %at, %full_3"),
+        ("%within = add %reduce_3, %between", "%within = add %reduce_3, %weight"),
+    ],
+)
+def test_what_only_looks_like_carried_deviations_keeps_its_tile(old: str, new: str) -> None:
+    module = after(example("layer_norm"), "welford(@layer_norm, %d, %d_1)")
+    text = print_module(module)
+    assert old in text
+    changed = module_of(text.replace(old, new))
+    assert isinstance(apply_text("retile(@layer_norm, %d, 512)", changed), NoMatch)
