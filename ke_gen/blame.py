@@ -6,7 +6,7 @@ import click
 
 from ke_gen.faults import BAD_INPUT, Fault
 from ke_gen.runs import loaded, node_of, opened, store_option
-from ke_gen.terminal import paint
+from ke_gen.terminal import paint, width
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,8 +28,8 @@ def blame(store_url: str, run: str, node: str) -> int:
             lines = blame_lines(store, graph, found.key)
         except ArtifactError as error:
             raise Fault(BAD_INPUT, str(error)) from None
-    wide = min(48, max((len(by) for by, _ in lines), default=0))
+    wide = min(48, width() // 3, max((len(by) for by, _ in lines), default=0))
     for by, line in lines:
         label = by if len(by) <= wide else f"{by[: wide - 3]}..."
-        print(f"{paint('dim', label.ljust(wide))}  {line}")
+        print(f"{paint('dim', label.ljust(wide))}  {line}".rstrip())
     return 0

@@ -11,10 +11,10 @@ import click
 from ke_gen.faults import BAD_INPUT, Fault
 from ke_gen.files import read_text, shown
 from ke_gen.runs import loaded, node_of, opened, store_option
-from ke_gen.terminal import paint
+from ke_gen.terminal import paint, print_wrapped
 
 if TYPE_CHECKING:
-    from search.graph import Node
+    from search.graph import Node, SearchGraph
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,6 +73,8 @@ def _nodes(names: tuple[str, ...], as_json: bool, context: int, source: str, sto
             texts = tuple(store.artifacts.text(n.text) for n in pair)
             if not as_json:
                 _print_times(pair, config.targets)
+                _print_steps(graph, *pair)
+                print()
             _structural(texts, (wanted[0], wanted[1]), as_json, context)
             if source and not as_json:
                 target = next((t for t in config.targets if source in (t, t.split(".")[0])), "")
@@ -97,7 +99,24 @@ def _print_times(pair: list[Node], targets: tuple[str, ...]) -> None:
                 said.append(s.stage if s is not None and s.stage else "no time")
             else:
                 said.append(f"{duration_text(s.seconds)} {s.kind}")
-        print(f"{target}: {pair[0].key[:8]} {said[0]} -> {pair[1].key[:8]} {said[1]}")
+        before, after = (f"{n.key[:8]} {text}" for n, text in zip(pair, said, strict=True))
+        print_wrapped(f"{target}: {before} -> {after}{_ratio(pair, target)}")
+
+
+def _ratio(pair: list[Node], target: str) -> str:
+    """How much faster the second is, where both have times of one kind."""
+    a, b = (n.scores.get(target) for n in pair)
+    if a is None or b is None or not a.seconds or not b.seconds or a.kind != b.kind:
+        return ""
+    return f", {a.seconds / b.seconds:.2f}x as fast"
+
+
+def _print_steps(graph: SearchGraph, a: Node, b: Node) -> None:
+    """The rewrites between two nodes of which one comes from the other."""
+    path = graph.lineage(b.key)
+    if a.key in path[:-1]:
+        steps = [graph.lineage_edge(k).label for k in path[path.index(a.key) + 1 :]]
+        print_wrapped(f"by {' -> '.join(steps)}")
 
 
 def _print_lines(texts: list[str], names: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,8 +13,10 @@ from ke_gen.runs import loaded, opened, store_option
 from ke_gen.terminal import paint, print_table, print_wrapped, width
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from search.config import Config
-    from search.graph import SearchGraph
+    from search.graph import Node, SearchGraph
     from search.store import RunRecord, Store
 
 
@@ -63,7 +66,7 @@ def _runs(store: Store, as_json: bool) -> int:
 
 def _print(record: RunRecord, config: Config, graph: SearchGraph) -> None:
     from search.graph import generation_best
-    from search.results import failures, gain, reasons
+    from search.results import failures, reasons
 
     print(paint("bold", f"{record.id}: @{config.program} of {config.file}"))
     print_wrapped(
@@ -73,28 +76,10 @@ def _print(record: RunRecord, config: Config, graph: SearchGraph) -> None:
         f"{graph.nx.number_of_edges()} edges",
         "  ",
     )
-    counts: dict[int, list[int]] = {}
-    for n in graph.nodes():
-        of = counts.setdefault(n.generation, [0, 0])
-        of[0] += 1
-        of[1] += n.status == "correct"
     for target in config.targets:
-        bests = generation_best(graph.nodes(), target)
-        rows = []
-        for generation, best in enumerate(bests):
-            s = best.scores[target]
-            ratio = gain(graph, best, target)
-            made, correct = counts.get(generation, [0, 0])
-            label = graph.lineage_edge(best.key).label if best.generation == generation else "-"
-            rows.append((
-                f"gen:{generation}", str(made), str(correct),
-                f"{duration_text(s.seconds or 0.0)} {s.kind}",
-                f"{ratio:.2f}x" if ratio else "-", best.key[:8], _short(label),
-            ))  # fmt: skip
         print()
-        if rows:
-            header = (target, "made", "correct", "best so far", "gain", "node", "by")
-            print_table(header, rows)
+        if bests := generation_best(graph.nodes(), target):
+            _print_generations(graph, target, bests)
         else:
             print(f"{target}: no candidate is correct")
     print()
@@ -107,6 +92,35 @@ def _print(record: RunRecord, config: Config, graph: SearchGraph) -> None:
         print_wrapped(f"Pareto front: {', '.join(n.key[:8] for n in front)}")
 
 
-def _short(label: str) -> str:
-    room = max(20, width() - 76)
-    return label if len(label) <= room else f"{label[: room - 3]}..."
+def _print_generations(graph: SearchGraph, target: str, bests: Sequence[Node]) -> None:
+    """One row a generation; how it was reached takes what room the other columns leave."""
+    from search.results import gain
+
+    made = Counter(n.generation for n in graph.nodes())
+    correct = Counter(
+        n.generation
+        for n in graph.nodes()
+        if target in n.scores and n.scores[target].seconds is not None
+    )
+    rows = []
+    for generation, best in enumerate(bests):
+        ratio = gain(graph, best, target)
+        s = best.scores[target]
+        rows.append([
+            f"gen:{generation}", f"{correct[generation]} of {made[generation]}",
+            f"{duration_text(s.seconds or 0.0)} {s.kind}", f"{ratio:.2f}x" if ratio else "-",
+            best.key[:8],
+        ])  # fmt: skip
+    header = [target, "correct", "best so far", "gain", "node"]
+    used = sum(max(len(r[i]) for r in (header, *rows)) + 2 for i in range(len(header)))
+    for row, (generation, best) in zip(rows, enumerate(bests), strict=True):
+        new = best.generation == generation
+        row.append(_short(graph.lineage_edge(best.key).label, width() - used - 2) if new else "-")
+    print_table([*header, "by"], rows)
+
+
+def _short(label: str, room: int) -> str:
+    """The rewrites in full where there is room, or their names, or the first of these."""
+    names = ", ".join(step.partition("(")[0] for step in label.split("; "))
+    text = label if len(label) <= room else names
+    return text if len(text) <= room else f"{text[: max(room, 6) - 3]}..."
