@@ -7,9 +7,10 @@ statement in the body, then in that statement's body, and so on.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Generic, TypeVar
 
 from ke_ir.axes import Axes, find_axes
 from ke_ir.expr import Bin, Dim, Expr, Var, rewrite
@@ -17,10 +18,10 @@ from ke_ir.intervals import Interval, interval
 from ke_ir.ir import For, Kernel, LoopVar, Parallel, Yield, defined_names
 from ke_ir.ops.base import Op, Operand, Stmt
 from ke_ir.rewrites.names import used_names
-from ke_ir.scope import infer_types
 from ke_ir.types import TileType
 
 Path = tuple[int, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,9 @@ class Facts:
         assert isinstance(p, Parallel)
         return p
 
-    @cached_property
+    @property
     def types(self) -> dict[str, TileType]:
-        return infer_types(self.kernel).values
+        return self.axes.scope.values
 
     @cached_property
     def uses(self) -> Counter[str]:
@@ -145,20 +146,33 @@ def _span(e: Expr, dims: Mapping[str, Interval]) -> Interval:
     return interval(as_variables, {}, dims)
 
 
-_CACHE: OrderedDict[int, Facts] = OrderedDict()
-_CACHED = 64
+class Recent(Generic[T]):
+    """What was computed last, by the identity of the immutable objects it was computed from."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.kept: OrderedDict[tuple[int, ...], tuple[tuple[object, ...], T]] = OrderedDict()
+
+    def get(self, of: tuple[object, ...], compute: Callable[[], T]) -> T:
+        """What ``compute`` gave for these objects, or gives now."""
+        key = tuple(map(id, of))
+        got = self.kept.get(key)
+        if got is not None:
+            self.kept.move_to_end(key)
+            return got[1]
+        made = compute()
+        self.kept[key] = (of, made)  # the objects too, so that no other has their identity
+        if len(self.kept) > self.size:
+            self.kept.popitem(last=False)
+        return made
+
+
+_FACTS: Recent[Facts] = Recent(64)
 
 
 def facts(k: Kernel) -> Facts:
     """What is known of a kernel; kept for the kernels asked about last."""
-    got = _CACHE.get(id(k))
-    if got is not None and got.kernel is k:
-        _CACHE.move_to_end(id(k))
-        return got
-    got = _CACHE[id(k)] = Facts(k)
-    if len(_CACHE) > _CACHED:
-        _CACHE.popitem(last=False)
-    return got
+    return _FACTS.get((k,), lambda: Facts(k))
 
 
 def splice(k: Kernel, path: Path, new: Sequence[Stmt]) -> Kernel:

@@ -9,6 +9,7 @@ from typing import Self
 from ke_ir.ir import Kernel, KernelCall, Module, Param, View
 from ke_ir.rewrites import base
 from ke_ir.rewrites.base import NoMatch, Rewrite, register_rewrite
+from ke_ir.rewrites.body import Recent
 from ke_ir.rewrites.inline import inlined
 from ke_ir.rewrites.names import Fresh
 from ke_ir.rewrites.programs import CallSite, call_site, own_programs, readers, with_calls
@@ -248,8 +249,18 @@ class Recompute(Rewrite):
                         yield made
 
 
-def _absorbed(site: CallSite, at: CallSite) -> tuple[Kernel, KernelCall] | NoMatch:
+Absorbed = tuple[Kernel, KernelCall] | NoMatch
+_ABSORBED: Recent[Absorbed] = Recent(32)
+"""``fuse``, ``recompute`` and ``flash`` ask the same of a module, to list and then to apply."""
+
+
+def _absorbed(site: CallSite, at: CallSite) -> Absorbed:
     """The reader at ``at``, and its call, computing what it read of the kernel at ``site``."""
+    of = (site.program, site.kernel, at.kernel, site.call, at.call)
+    return _ABSORBED.get(of, lambda: _absorb(site, at))
+
+
+def _absorb(site: CallSite, at: CallSite) -> Absorbed:
     if at.block is not site.block or at.position < site.position:
         return NoMatch(f"@{at.kernel.name} is not called after @{site.kernel.name} in one block")
     if at.kernel.dims != site.kernel.dims:

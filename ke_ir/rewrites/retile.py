@@ -16,7 +16,6 @@ from ke_ir.rewrites.body import Facts, LoopSite, facts
 from ke_ir.rewrites.carries import COMBINES, Carries, reduction_of
 from ke_ir.rewrites.lift import dependents, tiled
 from ke_ir.rewrites.padding import Padding, divides
-from ke_ir.scope import infer_types
 
 MAX_TILE = 4096
 """Largest power of two that is offered."""
@@ -102,7 +101,7 @@ class Retile(KernelRewrite):
             return NoMatch(why)
         new = resized(f.axes, {axis: self.tile})
         try:
-            infer_types(new)
+            _ = facts(new).types
         except Invalid as bad:
             return NoMatch(f"with {self.tile} indices a tile, {bad}")
         return new
