@@ -126,7 +126,7 @@ def test_what_is_printed_fits_the_terminal(
     log = run("log", "last")
     shown = run("show", "last", "best").partition("\n\n")[0]
     told = run("diff", "last", "root", "best").partition("\n\n")[0]
-    for line in (run("log") + log + shown + told).splitlines():
+    for line in "\n".join((run("log"), log, shown, told)).splitlines():
         assert len(line) <= int(columns) and "\x1b" not in line and line == line.rstrip()
     assert re.search(r"^gen:1 +\d+ of \d+ .* simulated ", log, re.MULTILINE)
     assert re.search(r"-> \w{8} .* simulated, [\d.]+x as\s+fast", told) and "by " in told
