@@ -92,6 +92,12 @@ class Rewrite:
         """Every instance that applies, in a fixed order; a handful of choices for sizes."""
         raise NotImplementedError(cls.__name__)
 
+    @classmethod
+    def form(cls) -> str:
+        """The text form with the names of the fields: ``retile(@kernel, %loop, tile)``."""
+        names = (f"{_SIGIL.get(f.metadata['kind'], '')}{f.name}" for f in fields(cls))
+        return f"{cls.name}({', '.join(names)})"
+
     def __str__(self) -> str:
         args = [f"{_SIGIL.get(f.metadata['kind'], '')}{getattr(self, f.name)}"
                 for f in fields(self)]  # fmt: skip
@@ -174,14 +180,8 @@ def read_rewrite(text: str, known: dict[str, type[Rewrite]]) -> Rewrite:
     args = [a.strip() for a in found[2].split(",")] if found[2].strip() else []
     wanted = fields(cls)
     if len(args) != len(wanted):
-        form = ", ".join(_placeholder(f) for f in wanted)
-        raise RewriteTextError(f"`{text.strip()}` has {len(args)} arguments; "
-                               f"write `{cls.name}({form})`")  # fmt: skip
+        raise RewriteTextError(f"`{text.strip()}` has {len(args)} arguments; write `{cls.form()}`")
     return cls(*(_READERS[f.metadata["kind"]](a, f) for a, f in zip(args, wanted, strict=True)))
-
-
-def _placeholder(f: dataclasses.Field[Any]) -> str:
-    return f"{_SIGIL.get(f.metadata['kind'], '')}{f.name}"
 
 
 def _read_name(text: str, f: dataclasses.Field[Any]) -> str:
