@@ -1,8 +1,9 @@
 """Compares the selection policies at an equal budget: ``python bench/policies.py -o table.md``.
 
-Each policy runs on each example with several seeds, for as many candidates; all share one store,
-so that a candidate is judged once. Given are the speed-ups over the derived root, in the target's
-own kind of time, as mean and standard deviation over the seeds. ``random`` is what the others must
+Each policy searches on each example from its op alone, with several seeds, for as many candidates.
+Searches on one example share a store, so that a candidate is judged once, and a comparison that was
+cut off goes on where it was. Given are the speed-ups over the derived root, in the target's own
+kind of time, as mean and standard deviation over the seeds. ``random`` is what the others must
 beat: a policy that does not says so in the last column.
 """
 
@@ -14,44 +15,67 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+from ke_ir.ir import Module
 from ke_ir.parser import parse
+from ke_ir.printer import print_module
 from search.config import Config
 from search.parts import POLICIES, part_names
 from search.results import gain
 from search.run import Search, start
-from search.store import Store, open_store
+from search.store import open_store
 from search.termination import Limits
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+SLOWEST = ("attention", "conv1d", "matmul_gelu")
 Gains = dict[str, dict[str, list[float]]]
 """Speed-ups by policy and example, one for each seed."""
 
 
-def measure(
-    store: Store, examples: Sequence[Path], policies: Sequence[str], seeds: int, candidates: int,
-    target: str, jobs: int,
-) -> Gains:  # fmt: skip
-    """Run everything; what is in the store already is not judged again."""
-    found: Gains = {p: {} for p in policies}
-    for path in examples:
-        text = path.read_text()
-        program = next(iter(parse(text).ops))
-        digest = store.artifacts.put(text)
-        for policy in policies:
-            for seed in range(seeds):
-                config = Config(
-                    program, digest, path.name, (target,), policy=policy, seed=seed,
-                    limits=Limits(candidates=candidates),
-                )  # fmt: skip
-                with Search(store, start(store, config), jobs) as search:
-                    search.run()
-                best = search.graph.best(target)
-                value = gain(search.graph, best, target) if best is not None else None
-                found[policy].setdefault(path.stem, []).append(value or 1.0)
-                print(f"{path.stem} {policy} seed {seed}: {value or 1.0:.3f}x", file=sys.stderr)
-    return found
+@dataclass(frozen=True)
+class Run:
+    """One search of the comparison."""
+
+    example: str
+    policy: str
+    seed: int
+    candidates: int
+    target: str
+    store: str
+    jobs: int
+
+
+def measure(runs: Sequence[Run], processes: int) -> Gains:
+    """Run everything, that which takes longest first."""
+    found: dict[Run, float] = {}
+    with ProcessPoolExecutor(processes) as pool:
+        ordered = sorted(runs, key=lambda r: r.example not in SLOWEST)
+        for run, value in zip(ordered, pool.map(gain_of, ordered), strict=True):
+            found[run] = value
+            print(f"{run.example} {run.policy} seed {run.seed}: {value:.3f}x", file=sys.stderr)
+    gains: Gains = {}
+    for run in runs:
+        gains.setdefault(run.policy, {}).setdefault(run.example, []).append(found[run])
+    return gains
+
+
+def gain_of(run: Run) -> float:
+    """The speed-up that one search finds, in its own process; 1 where nothing is correct."""
+    module = parse((EXAMPLES / f"{run.example}.ir").read_text())
+    (op,) = module.ops.values()
+    with open_store(str(Path(run.store) / run.example)) as store:
+        config = Config(
+            op.name, store.artifacts.put(print_module(Module((op,)))), f"{run.example}.ir",
+            (run.target,), policy=run.policy, seed=run.seed,
+            limits=Limits(candidates=run.candidates),
+        )  # fmt: skip
+        with Search(store, start(store, config), run.jobs) as search:
+            search.run()
+        best = search.graph.best(run.target)
+        return (gain(search.graph, best, run.target) if best is not None else None) or 1.0
 
 
 def table(gains: Gains, target: str, candidates: int) -> str:
@@ -102,18 +126,21 @@ def main() -> None:
     parser.add_argument("examples", nargs="*", help="stems of files in examples/; all if none")
     parser.add_argument("--policies", default=",".join(part_names(POLICIES)))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--candidates", type=int, default=60)
+    parser.add_argument("--candidates", type=int, default=40)
     parser.add_argument("--target", default="kea.kea2")
-    parser.add_argument("--jobs", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=2, help="searches at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="workers of each")
     parser.add_argument("--store", default=".ke-gen-bench")
     parser.add_argument("-o", "--output", default="")
     given = parser.parse_args()
-    paths = [EXAMPLES / f"{n}.ir" for n in given.examples] or sorted(EXAMPLES.glob("*.ir"))
-    with open_store(given.store) as store:
-        gains = measure(
-            store, paths, given.policies.split(","), given.seeds, given.candidates, given.target,
-            given.jobs,
-        )  # fmt: skip
+    examples = given.examples or sorted(p.stem for p in EXAMPLES.glob("*.ir"))
+    runs = [
+        Run(example, policy, seed, given.candidates, given.target, given.store, given.jobs)
+        for policy in given.policies.split(",")
+        for example in examples
+        for seed in range(given.seeds)
+    ]
+    gains = measure(runs, given.processes)
     text = table(gains, given.target, given.candidates)
     print(text)
     if given.output:
