@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from ke_ir.derive import derive
 from ke_ir.expr import Num
 from ke_ir.ir import Module, OpDef
-from ke_ir.rewrites import applicable, unique_names
+from ke_ir.rewrites import NoMatch, Rewrite, all_rewrites, applicable, unique_names
+from ke_ir.rewrites.body import facts
+from ke_ir.rewrites.names import defined_in
 from ke_ir.verify import verify
 from tests.ir.derive_check import random_inputs
 from tests.ir.executable_strategies import ExecutableKernel, executable_kernels
@@ -75,6 +77,52 @@ def test_random_kernels(e: ExecutableKernel, data: st.DataObject) -> None:
     got = chain(data, root)
     for sizes in e.sizes():
         assert_same_meaning(root, got, e.kernel.name, sizes, e.inputs(sizes))
+
+
+def anything(data: st.DataObject, module: Module) -> Rewrite:
+    """A rewrite with names that the module has, whether it applies or not, and any numbers."""
+    k = data.draw(st.sampled_from(list(module.kernels.values())))
+    loops = [n for n in defined_in(k.body) if n in facts(k).loops]
+    values = [n for n in defined_in(k.body) if n not in loops]
+    choices: dict[str, Any] = {
+        "kernel": st.sampled_from([*module.kernels, *module.programs]),
+        "loop": st.sampled_from(loops),
+        "value": st.sampled_from(values or loops),
+        "tensor": st.sampled_from(list(k.tensors)),
+        "int": st.integers(-1, 40),
+    }
+    cls = data.draw(st.sampled_from(all_rewrites()))
+    given: dict[str, Any] = {}
+    for f in fields(cls):
+        kind = f.metadata["kind"]
+        if f.name == "kernel":
+            given[f.name] = k.name
+        elif kind == "word":
+            given[f.name] = data.draw(st.sampled_from(f.metadata["choices"]))
+        else:
+            given[f.name] = data.draw(choices[kind])
+    return cls(**given)
+
+
+@settings(CALM, max_examples=150)
+@given(e=executable_kernels(), sample=ops() | contractions(), data=st.data())
+def test_what_is_asked_for_by_name_applies_or_says_why(
+    e: ExecutableKernel, sample: Sample, data: st.DataObject
+) -> None:
+    """A rewrite never raises, and what it gives verifies, offered or not."""
+    if data.draw(st.booleans()):
+        root = unique_names(e.module)
+    else:
+        op = sized(sample)
+        root = unique_names(Module((op, *derive(op))))
+        assume(not verify(root))
+    for _ in range(8):
+        step = anything(data, root)
+        got = step.apply(root)
+        if isinstance(got, NoMatch):
+            assert got.reason
+        else:
+            after(root, step)
 
 
 @pytest.mark.parametrize("name", ["rms_norm", "attention", "conv1d"])

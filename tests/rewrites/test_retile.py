@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
 
+from ke_ir.derive import with_derived
+from ke_ir.ir import Module
+from ke_ir.rewrites import unique_names
+from ke_ir.rewrites.body import facts
 from ke_ir.rewrites.retile import Retile
+from ke_ir.verify import verify
+from tests.ir.derive_check import agree
+from tests.ir.op_strategies import Sample, contractions, ops
 from tests.rewrites.support import (
     EXAMPLES,
     after,
@@ -14,6 +23,7 @@ from tests.rewrites.support import (
     refusal,
     small,
 )
+from tests.rewrites.test_fuse import sized
 
 NAMES = ("rms_norm", "softmax", "layer_norm", "add_relu")
 
@@ -256,3 +266,21 @@ def test_a_variable_that_stays_untiled(body: str, says: str) -> None:
     module = module_of(untiled(body))
     assert says in refusal(module, "retile(@k, %b, 4)")
     assert "%b" not in {f"%{r.loop}" for r in Retile.applicable(module)}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(sample=ops() | contractions(), data=st.data())
+def test_random_rows_of_programs(sample: Sample, data: st.DataObject) -> None:
+    op = sized(sample)
+    assume(not verify(op))
+    module = unique_names(with_derived(op))
+    assume(not verify(module))  # a loop that is empty at these sizes
+    rows = [
+        Retile(k.name, v.name, data.draw(st.integers(1, 9)))
+        for k in module.kernels.values() for v in facts(k).parallel.vars if v.tile is None
+    ]  # fmt: skip
+    for step in rows:
+        got = step.apply(module)
+        if isinstance(got, Module):
+            module = after(module, step)
+    agree(module, sample.sizes, limits=sample.limits)
