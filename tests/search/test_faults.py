@@ -20,9 +20,9 @@ import pytest
 from search.store import open_store
 from tests.search.conftest import OP
 
-KILLS = int(os.environ.get("KE_GEN_KILLS", "5"))
-CANDIDATES = str(max(40, 4 * KILLS))
-"""Enough for each kill to fall on a search that is not over."""
+KILLS = int(os.environ.get("KE_GEN_KILLS", "4"))
+TO_KILL = str(max(30, 4 * KILLS))
+"""Candidates enough for each kill to fall on a search that is not over."""
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def command(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def search(folder: Path, store: str, *more: str) -> subprocess.Popen[str]:
-    given = ("--targets", "toy.good", "--candidates", CANDIDATES, "--jobs", "2")
+    given = ("--targets", "toy.good", "--candidates", "20", "--jobs", "1")
     return command(folder, "search", "scale.ir", *given, "--store", store, *more)
 
 
@@ -95,7 +95,7 @@ def test_kill_9_at_random_points(folder: Path) -> None:
     something new, or anywhere in its start.
     """
     begin = time.monotonic()
-    whole = search(folder, "whole")
+    whole = search(folder, "whole", "--candidates", TO_KILL, "--jobs", "2")
     wait_for(lambda: bool(recorded(folder, "whole")), whole)
     start = time.monotonic() - begin
     out, err = whole.communicate()
@@ -106,7 +106,7 @@ def test_kill_9_at_random_points(folder: Path) -> None:
     known: set[str] = set()
     before: Counter[str] = Counter()
     progress, killed = [], 0
-    process = search(folder, "cut")
+    process = search(folder, "cut", "--candidates", TO_KILL, "--jobs", "2")
     for _ in range(KILLS):
         if rng.random() < 0.2:
             time.sleep(rng.uniform(0.0, start))
@@ -121,15 +121,15 @@ def test_kill_9_at_random_points(folder: Path) -> None:
         assert known <= recorded(folder, "cut"), "lost"
         known, before = recorded(folder, "cut"), logged(folder)
         process = (
-            command(folder, "resume", "scale-1", "--store", "cut")
+            command(folder, "resume", "scale-1", "--store", "cut", "--jobs", "2")
             if _has_run(folder / "cut")
-            else search(folder, "cut")
+            else search(folder, "cut", "--candidates", TO_KILL, "--jobs", "2")
         )
     out, err = process.communicate()
     assert process.returncode == 0, err
     assert not (logged(folder) - before).keys() & known, "evaluated twice"
     assert shape(folder, "cut") == shape(folder, "whole")
-    assert f"{CANDIDATES} candidates" in out
+    assert f"{TO_KILL} candidates" in out
     assert killed >= 0.8 * KILLS and len(set(progress)) > KILLS // 2, progress
     print(f"\n{killed} of {KILLS} kills hit; results recorded at each: {progress}")
 
@@ -150,7 +150,7 @@ def test_an_interrupt_says_how_to_resume(folder: Path) -> None:
     assert "ke-gen resume scale-1 --store s" in err and "Traceback" not in err
     with open_store(str(folder / "s")) as store:
         assert store.run("scale-1").state == "stopped"
-    done = command(folder, "resume", "scale-1", "--store", "s", "--candidates", "20")
+    done = command(folder, "resume", "scale-1", "--jobs", "1", "--store", "s", "--candidates", "20")
     _, err = done.communicate()
     assert done.returncode == 0, err
 
@@ -186,7 +186,9 @@ def test_a_full_disk(folder: Path, tiny: Path) -> None:
     assert "error:" in err and "Traceback" not in err
     assert "full" in err or "No space" in err
     subprocess.run(["mount", "-o", "remount,size=50m", str(tiny)], check=True)
-    done = command(folder, "resume", "scale-1", "--store", "tiny", "--candidates", "30")
+    done = command(
+        folder, "resume", "scale-1", "--jobs", "1", "--store", "tiny", "--candidates", "30"
+    )
     _, err = done.communicate()
     assert done.returncode == 0, err
 
@@ -201,6 +203,8 @@ def test_a_damaged_artifact_is_named(folder: Path) -> None:
         shown = command(folder, *arguments, "--store", "s")
         _, err = shown.communicate()
         assert shown.returncode == 2 and "is damaged" in err and "Traceback" not in err
-    resumed = command(folder, "resume", "scale-1", "--store", "s", "--candidates", "20")
+    resumed = command(
+        folder, "resume", "scale-1", "--jobs", "1", "--store", "s", "--candidates", "20"
+    )
     _, err = resumed.communicate()
     assert resumed.returncode == 2 and "is damaged" in err and "Traceback" not in err
