@@ -181,6 +181,7 @@ def test_one_step_does_what_the_single_ones_do(path: list[Module]) -> None:
     got = after(path[0], "flash(@attention)")
     assert structural_hash(got) == structural_hash(path[7])
     assert not list(Flash.applicable(got))
+    assert structural_hash(after(got, *STEPS[7:])) == structural_hash(path[-1])
 
 
 SOFTMAX_MATMUL = """
