@@ -4,7 +4,10 @@ let view = { x: 0, y: 0, w: 100, h: 100 };
 let chosen = "";
 
 function drawGraph() {
-  const layer = svg("g");
+  const layer = svg("g"), width = Math.max(...data.nodes.map((n) => n.x)) + 200, height = Math.max(...data.nodes.map((n) => n.y)) + 80;
+  // A tall graph has its generations apart, so that all of it makes use of the space.
+  const apart = Math.max(1, height / width);
+  for (const n of data.nodes) n.x *= apart;
   const last = Math.max(...data.nodes.map((n) => n.generation)), top = Math.min(...data.nodes.map((n) => n.y));
   for (let g = 0; g <= last; g++) {
     const at = data.nodes.find((n) => n.generation === g);
@@ -81,6 +84,7 @@ function apply() {
   graph.setAttribute("viewBox", `${view.x} ${view.y} ${view.w} ${view.h}`);
   const scale = Math.min(graph.clientWidth / view.w, graph.clientHeight / view.h);
   graph.classList.toggle("far", scale < 0.5);
+  graph.style.setProperty("--far", String(Math.max(1, 0.4 / scale)));
 }
 function place(event) {
   return new DOMPoint(event.clientX, event.clientY).matrixTransform(graph.getScreenCTM().inverse());
@@ -101,6 +105,13 @@ graph.addEventListener("pointermove", (event) => {
 });
 for (const end of ["pointerup", "pointercancel"]) graph.addEventListener(end, () => { drag = null; });
 document.getElementById("fit").addEventListener("click", fit);
+document.getElementById("best-one").addEventListener("click", () => {
+  const n = byKey.get(data.best[target]);
+  if (!n) return;
+  view = { x: n.x - 0.6 * graph.clientWidth, y: n.y - 0.5 * graph.clientHeight, w: graph.clientWidth, h: graph.clientHeight };
+  apply();
+  choose(n.key, false);
+});
 document.getElementById("in").addEventListener("click", () => zoom(0.7, middle()));
 document.getElementById("out").addEventListener("click", () => zoom(1 / 0.7, middle()));
 window.addEventListener("resize", apply);

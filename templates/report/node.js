@@ -42,7 +42,7 @@ function scores(n) {
     const facts = [s.gain ? `${s.gain.toFixed(3)}x the root's speed` : "", s.fraction === null ? "" : `${(100 * s.fraction).toFixed(0)} % of the roofline`,
       s.estimate === null ? "" : `${time(s.estimate)} estimated before it was run`, `knobs ${knobs(s)}`];
     list.append(el("dd", {}, el("b", {}, `${time(s.seconds)} ${s.kind}`), ` on ${s.on}`, el("br"), facts.filter(Boolean).join(" · "),
-      el("br"), el("span", { class: "note" }, `numbers ${s.established}${s.reason ? `: ${s.reason}` : ""}`)));
+      el("br"), el("span", { class: "note" }, `numbers ${s.reason || s.established || "-"}`)));
   }
   return list;
 }
