@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import fields, replace
 from typing import Any
 
@@ -19,15 +20,15 @@ from ke_ir.verify import verify
 from tests.ir.derive_check import random_inputs
 from tests.ir.executable_strategies import ExecutableKernel, executable_kernels
 from tests.ir.op_strategies import Sample, contractions, ops
-from tests.rewrites.support import after, assert_same_meaning
+from tests.rewrites.support import after, assert_same_meaning, example
 
 CALM = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 STEPS = 4
 
 
-def chain(data: st.DataObject, module: Module) -> Module:
+def chain(data: st.DataObject, module: Module, most: int = STEPS) -> Module:
     """The module after a few of the rewrites that apply, each kind as likely as another."""
-    for _ in range(data.draw(st.integers(1, STEPS))):
+    for _ in range(data.draw(st.integers(1, most))):
         by_name: dict[str, list[Any]] = {}
         for r in applicable(module):
             by_name.setdefault(r.name, []).append(r)
@@ -79,6 +80,30 @@ def test_random_kernels(e: ExecutableKernel, data: st.DataObject) -> None:
         assert_same_meaning(root, got, e.kernel.name, sizes, e.inputs(sizes))
 
 
+NAMES = ("attention", "conv1d", "embedding_sum", "layer_norm", "matmul_gelu", "softmax")
+MOST = {"N": 70, "D": 40, "K": 37, "L": 50}
+"""Sizes of dims of the examples, so that tiles do not divide them; of others at most 6."""
+
+
+@functools.cache
+def small_example(name: str) -> Module:
+    """What is derived from an example at small static sizes."""
+    (op,) = example(name).ops.values()
+    dims = tuple(
+        d if d.is_derived else replace(d, size=Num(min(op.sizes()[d.name], MOST.get(d.name, 6))))
+        for d in op.dims
+    )
+    small = replace(op, dims=dims)
+    return unique_names(Module((small, *derive(small))))
+
+
+@settings(CALM, max_examples=40)
+@given(name=st.sampled_from(NAMES), data=st.data())
+def test_chains_from_the_examples(name: str, data: st.DataObject) -> None:
+    root = small_example(name)
+    assert_same_meaning(root, chain(data, root, 8), name)
+
+
 def anything(data: st.DataObject, module: Module) -> Rewrite:
     """A rewrite with names that the module has, whether it applies or not, and any numbers."""
     k = data.draw(st.sampled_from(list(module.kernels.values())))
@@ -128,8 +153,6 @@ def test_what_is_asked_for_by_name_applies_or_says_why(
 
 @pytest.mark.parametrize("name", ["rms_norm", "attention", "conv1d"])
 def test_the_order_of_what_applies_is_fixed(name: str) -> None:
-    from tests.rewrites.support import example
-
     assert [str(r) for r in applicable(example(name))] == [
         str(r) for r in applicable(example(name))
     ]
