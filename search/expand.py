@@ -39,7 +39,6 @@ class Planned:
     text: str
     features: Mapping[str, float] = field(default_factory=dict)
     estimates: Mapping[str, float] = field(default_factory=dict)
-    changes: Mapping[str, int] = field(default_factory=dict)
     error: str = ""
 
 
@@ -67,7 +66,7 @@ class Expander:
         c, text = self.config, self.store.artifacts.text(root.text)
         task = {
             "text": text, "chains": c.warm, "program": c.program, "targets": c.targets,
-            "dims": c.dims, "parent": text,
+            "dims": c.dims,
         }  # fmt: skip
         found = self.evaluator.pool.run(f"{_TASKS}:replay", task, self.evaluator.limits)
         return [
@@ -138,7 +137,7 @@ class Expander:
             found = self.operator.propose(request)
             task = {
                 "texts": [p.text for p in found.items], "program": c.program,
-                "targets": c.targets, "dims": c.dims, "parent": request.text,
+                "targets": c.targets, "dims": c.dims,
             }  # fmt: skip
             screened = pool.run(f"{_TASKS}:screen", task, limits)
             return {"items": found.items, "exhausted": found.exhausted, "screened": screened}
@@ -177,7 +176,7 @@ def _planned(parent: str, p: Proposal, island: int, screened: Mapping[str, Any])
         return Planned(parent, p, island, key, p.text, error=error)
     return Planned(
         parent, p, island, screened["key"], screened["text"], screened["features"],
-        screened["estimates"], screened.get("changes", {}),
+        screened["estimates"],
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from ke_ir.diff import count, diff_modules
 from ke_ir.parser import parse
 from search.candidates import roots, text_of
 from search.config import Config
@@ -286,7 +287,7 @@ class Search:
         seconds = q.seconds + (judged.seconds if judged else 0.0)
         edge = Edge(
             p.parent, p.key, number, index, q.label, q.kind, "duplicate", "", seconds,
-            q.tokens, q.money, p.changes,
+            q.tokens, q.money, self._changes(p) if p.key not in self.graph else {},
         )  # fmt: skip
         if p.key in self.graph:
             return self._checkpoint(None, edge)
@@ -300,6 +301,13 @@ class Search:
         self.degenerate = self.degenerate or (judged.degenerate if judged else "")
         edge = replace(edge, outcome=status, reason=reason)
         return self._checkpoint(node, edge)
+
+    def _changes(self, p: Planned) -> dict[str, int]:
+        """How many statements were added, removed and changed against the parent."""
+        if p.error or not p.parent:
+            return {}
+        parent = self.store.artifacts.text(self.graph.node(p.parent).text)
+        return count(diff_modules(parse(parent), parse(p.text)))
 
     def _checkpoint(self, node: Node | None, edge: Edge) -> Node | None:
         self.store.insert(self.id, node, edge)

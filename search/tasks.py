@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ke_ir.diagnostics import IRError
-from ke_ir.diff import count, diff_modules
 from ke_ir.parser import parse
 from ke_ir.rewrites import NoMatch, RewriteTextError, apply_text
 from ke_ir.verify import check
@@ -33,8 +32,7 @@ def propose(task: Mapping[str, Any], _: Ignored) -> dict[str, Any]:
     request: Request = task["request"]
     found = find_part(OPERATORS, task["operator"])().propose(request)
     screened = [
-        screen_one(p.text, request.program, request.targets, task["dims"], request.text)
-        for p in found.items
+        screen_one(p.text, request.program, request.targets, task["dims"]) for p in found.items
     ]
     return {"items": found.items, "exhausted": found.exhausted, "screened": screened}
 
@@ -61,20 +59,19 @@ def replay(task: Mapping[str, Any], _: Ignored) -> dict[str, Any]:
 
 
 def screen(task: Mapping[str, Any], _: Ignored) -> list[dict[str, Any]]:
-    """``task``: ``texts``, ``program``, ``targets``, ``dims``, and the ``parent``'s text if any."""
+    """``task``: ``texts``, ``program``, ``targets``, ``dims``."""
     return [
-        screen_one(text, task["program"], task["targets"], task["dims"], task.get("parent", ""))
-        for text in task["texts"]
+        screen_one(text, task["program"], task["targets"], task["dims"]) for text in task["texts"]
     ]
 
 
 def screen_one(
-    text: str, program: str, targets: Sequence[str], dims: Mapping[str, int], parent: str = ""
+    text: str, program: str, targets: Sequence[str], dims: Mapping[str, int]
 ) -> dict[str, Any]:
     """Parse and verify, and what the analytic models say.
 
-    Gives ``error`` (not valid KE-IR), or ``key``, canonical ``text``, ``features``,
-    ``estimates`` by target (one that refuses is left out), and ``changes`` against the parent.
+    Gives ``error`` (not valid KE-IR), or ``key``, canonical ``text``, ``features``
+    and ``estimates`` by target (one that refuses is left out).
     """
     try:
         module = check(parse(text))
@@ -87,7 +84,6 @@ def screen_one(
         "text": text_of(module),
         "features": features(module, program),
         "estimates": estimates(module, program, targets, dims),
-        "changes": count(diff_modules(parse(parent), module)) if parent else {},
     }
 
 

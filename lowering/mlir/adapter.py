@@ -55,8 +55,9 @@ def dialect(name: str) -> Any:
     return _module(f"dialects.{name}")
 
 
+@cache
 def context() -> Any:
-    """A new context in which the ``kea`` dialect is loaded."""
+    """This process's context, in which the ``kea`` dialect is loaded."""
     bindings = ir()
     ctx = bindings.Context()
     with ctx, bindings.Location.unknown():
@@ -105,8 +106,9 @@ class Engine:
     """Jitted code, with native libraries that it may call."""
 
     def __init__(self, module: Any, libraries: list[str]) -> None:
+        # The commands are calls: optimising what is between them takes longer than it saves.
         self._engine = _module("execution_engine").ExecutionEngine(
-            module, opt_level=1, shared_libs=libraries
+            module, opt_level=0, shared_libs=libraries
         )
 
     def load(self, name: str) -> int:
