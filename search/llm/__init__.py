@@ -1,0 +1,1 @@
+"""A language model as the search's operator: client, language page, prompts and replies."""
