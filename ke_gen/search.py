@@ -52,6 +52,7 @@ _DEFAULT_CANDIDATES = 200
               help="Workers; as many as there are cores, at most 4, if left out.")  # fmt: skip
 @click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Size of a dim; may be repeated.")
 @click.option("--kernel", metavar="NAME", default="", help="Which one, when a file has several.")
+@click.option("--from-op", is_flag=True, help="Leave out the file's own kernels.")
 @click.option("--out", metavar="DIR", default="", help="Where the results go; FILE's stem + -best.")
 @store_option
 @click.argument("file")
@@ -74,6 +75,7 @@ def search(
     jobs: int,
     dim: tuple[str, ...],
     kernel: str,
+    from_op: bool,
     out: str,
     store_url: str,
     file: str,
@@ -96,12 +98,13 @@ def search(
     program = choose_program(with_derived(module), kernel)
     dims = parse_dims(dim, program)
     all_sizes(program, dims)
+    text = _op_alone(module, program.name) if from_op else module.source
     limits = Limits(seconds, candidates, stall, roofline, tokens, money)
     if limits == Limits():
         limits = Limits(candidates=_DEFAULT_CANDIDATES)
     with opened(store_url) as store:
         config = Config(
-            program=program.name, text=store.artifacts.put(module.source), file=file,
+            program=program.name, text=store.artifacts.put(text), file=file,
             targets=names, dims=dims, policy=policy, operator=operator, fitness=fitness,
             memory=memory, weights=_weights(weights, names), seed=seed, drafts=drafts,
             limits=limits, warm=_warm(store, module, program.name, names) if warm_start else (),
@@ -111,6 +114,15 @@ def search(
         except PartError as error:
             raise Fault(BAD_INPUT, error.what, error.fix) from None
         return _carry_out(store, run, jobs, out)
+
+
+def _op_alone(module: Module, name: str) -> str:
+    from ke_ir.ir import Module
+    from ke_ir.printer import print_module
+
+    if name not in module.ops:
+        raise Fault(BAD_INPUT, f"there is no op @{name} to begin from", "leave out --from-op")
+    return print_module(Module((module.ops[name],)))
 
 
 @click.command(context_settings=_CONTEXT)

@@ -15,6 +15,7 @@ from search.evaluation.pool import WorkerFailed
 from search.evaluation.verdict import Outcome
 from search.graph import Score
 from search.toolchain import fingerprint
+from targets.base import Kind
 
 if TYPE_CHECKING:
     from search.evaluation.verdict import Verdict
@@ -89,6 +90,8 @@ class Judge:
             seconds = record["score"]["seconds"]
             if seconds is None or (limit is not None and seconds > limit):
                 continue
+            if record["score"]["kind"] == Kind.ESTIMATED:
+                continue  # the analytic models say nothing of knobs
             better, trials = self._tuned(s, target, record)
             fresh += trials
             if better is not None:
