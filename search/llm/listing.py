@@ -128,14 +128,14 @@ def _find(lines: Sequence[str], at: str, number: int) -> int:
 
 
 def _defines(line: str) -> list[str]:
-    """The values, or the loop variables, that a line defines."""
-    text = line.strip()
+    """The values and the loop variables that a line defines."""
+    text = line.strip().partition(" carry ")[0]
+    if text.startswith("temp "):
+        return re.findall(r"%\w+", text.partition(":")[0])
     left, equals, _ = text.partition("=")
-    if text.startswith(("for ", "parallel ")):
-        return re.findall(r"(%\w+) = ", text.partition(" carry ")[0])
-    if text.startswith("%") and equals:
-        return re.findall(r"%\w+", left)
-    return re.findall(r"%\w+", text.partition(":")[0]) if text.startswith("temp ") else []
+    found = re.findall(r"%\w+", left) if text.startswith("%") and equals else []
+    loops = re.search(r"(?:^|= )(?:for|parallel) .*", text)
+    return found + (re.findall(r"(%\w+) = ", loops[0]) if loops else [])
 
 
 def _fault(message: str, hint: str) -> IRError:

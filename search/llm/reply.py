@@ -271,6 +271,13 @@ def replaced(ir: str, parent: Module, program: str) -> Module:
             "inputs, outputs and dims are fixed",
         )
     kept_module = restrict(module, program)
+    written = {i.name for i in given.items if isinstance(i, Kernel | Program)}
+    if written and not written & {i.name for i in kept_module.items if isinstance(i, Kernel | Program)}:
+        raise _wrong(
+            "missing",
+            f"@{program} does not call any of {', '.join(f'@{n}' for n in sorted(written))}",
+            f"what is asked for is a kernel or program @{program}",
+        )
     ordered = sorted(kept_module.items, key=lambda i: not isinstance(i, OpDef))
     return unique_names(Module(tuple(ordered), file=parent.file))
 
