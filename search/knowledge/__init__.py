@@ -1,0 +1,1 @@
+"""What is known beforehand: notes on constraints, guidance and hardware, and finding them."""
