@@ -12,12 +12,24 @@ from typing import TYPE_CHECKING, Any
 
 from search.evaluation.pool import WorkerFailed
 from search.operators.diagnosis import diagnose
-from search.parts import OPERATORS, Memory, Pick, Policy, Proposal, Request, View, find_part
+from search.parts import (
+    OPERATORS,
+    Memory,
+    Operator,
+    Pick,
+    Policy,
+    Proposal,
+    Relative,
+    Request,
+    Surroundings,
+    View,
+    find_part,
+)
 
 if TYPE_CHECKING:
     from search.config import Config
     from search.evaluation.evaluator import Evaluator
-    from search.graph import Node
+    from search.graph import Edge, Node
     from search.store import Store
 
 _TASKS = "search.tasks"
@@ -43,12 +55,43 @@ class Planned:
 
 
 class Expander:
-    """``exhausted`` names the parents of the last plan that have nothing more to offer."""
+    """``exhausted`` names the parents of the last plan that have nothing more to offer.
+
+    ``spent`` says why the operator can do no more at all; empty while it can.
+    """
 
     def __init__(self, store: Store, evaluator: Evaluator, config: Config) -> None:
         self.store, self.evaluator, self.config = store, evaluator, config
-        self.operator = find_part(OPERATORS, config.operator)()
         self.exhausted: tuple[str, ...] = ()
+        self.spent = ""
+        self._operator: Operator | None = None
+        self._used = (0, 0.0)
+
+    def resumed(self, tokens: int, money: float) -> None:
+        """What the operator spent in earlier sessions; called before the first plan."""
+        self._used = (tokens, money)
+
+    @property
+    def operator(self) -> Operator:
+        """Made when it is first needed."""
+        if self._operator is None:
+            factory = find_part(OPERATORS, self.config.operator)
+            connect = getattr(factory, "connect", None)
+            self._operator = factory() if connect is None else connect(self._surroundings())
+        return self._operator
+
+    def close(self) -> None:
+        """End what the operator holds open."""
+        if (close := getattr(self._operator, "close", None)) is not None:
+            close()
+
+    def _surroundings(self) -> Surroundings:
+        def work(function: str, task: Mapping[str, Any]) -> Any:
+            return self.evaluator.pool.run(function, task, self.evaluator.limits)
+
+        return Surroundings(
+            self.config, work, self.store.artifacts.put, self.store.folder, *self._used
+        )
 
     def plan_roots(self, texts: Sequence[str], labels: Sequence[str]) -> list[Planned]:
         """The roots, screened."""
@@ -109,6 +152,7 @@ class Expander:
 
     def _request(self, view: View, pick: Pick, count: int, seed: str) -> Request:
         node = view.graph.node(pick.parent)
+        diagnosis = diagnose(node.scores)
         memory = Memory.CLEAN if pick.memory is Memory.CLEAN else Memory(self.config.memory)
         return Request(
             text=self.store.artifacts.text(node.text),
@@ -119,11 +163,13 @@ class Expander:
             seed=seed,
             guided=pick.guided,
             tried=tuple(sorted(view.graph.tried(pick.parent))),
-            bounds=diagnose(node.scores) if pick.guided else {},
+            bounds=diagnosis.bounds if pick.guided else {},
             descend=pick.descend,
             dims=self.config.dims,
             weights=self.config.weights,
-            feedback=feedback(view, pick.parent, memory),
+            relatives=relatives(view, pick.parent, memory),
+            diagnosis=diagnosis,
+            scores=node.scores,
         )
 
     def _ask(self, request: Request) -> dict[str, Any]:
@@ -135,6 +181,7 @@ class Expander:
                 answer: dict[str, Any] = pool.run(f"{_TASKS}:propose", task, limits)
                 return answer
             found = self.operator.propose(request)
+            self.spent = self.spent or found.spent
             task = {
                 "texts": [p.text for p in found.items], "program": c.program,
                 "targets": c.targets, "dims": c.dims,
@@ -152,20 +199,21 @@ def _wanted(pick: Pick, policy: Policy) -> int:
     return 1 if pick.descend else policy.oversample
 
 
-def feedback(view: View, parent: str, memory: Memory) -> tuple[tuple[str, float | None], ...]:
-    """(label, gain over its parent) of the relatives that the memory mode lets an operator see."""
+def relatives(view: View, parent: str, memory: Memory) -> tuple[Relative, ...]:
+    """The steps to a node and its children, as far as the memory mode lets an operator see them."""
     graph = view.graph
-    edges = []
+    edges: list[tuple[str, Edge]] = []
     if memory in (Memory.PARENT, Memory.BOTH):
-        edges += [graph.lineage_edge(k) for k in graph.lineage(parent)[1:]]
+        edges += [("path", graph.lineage_edge(k)) for k in graph.lineage(parent)[1:]]
     if memory in (Memory.SIBLINGS, Memory.BOTH):
-        edges += graph.edges_from(parent)
-    out: list[tuple[str, float | None]] = []
-    for e in edges:
+        edges += [("child", e) for e in graph.edges_from(parent)]
+    out: list[Relative] = []
+    for where, e in edges:
         if e.outcome == "duplicate":
             continue
         gain = view.scores.get(e.child, -math.inf) - view.scores.get(e.parent, -math.inf)
-        out.append((e.label, gain if math.isfinite(gain) else None))
+        known = gain if math.isfinite(gain) else None
+        out.append(Relative(e.label, e.kind, where, known, e.reason, e.rationale))
     return tuple(out)
 
 

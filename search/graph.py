@@ -24,7 +24,9 @@ class Score:
     ``seconds`` is of the given ``kind`` (measured, simulated, estimated) ``on`` a device or model,
     None unless the candidate is correct. ``estimate`` is the analytic model's figure in seconds.
     ``knobs`` are the target's own choices that ``seconds`` belongs to. ``fraction`` is of the
-    roofline. ``reason`` says why there is no time; ``stage`` where it failed.
+    roofline. ``reason`` says why there is no time; ``stage`` where it failed. ``resources`` are
+    what the compiler says of each kernel: ``registers``, ``spills``, ``shared_bytes``,
+    ``occupancy``.
     """
 
     seconds: float | None = None
@@ -37,6 +39,7 @@ class Score:
     established: str = ""
     stage: str = ""
     reason: str = ""
+    resources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,9 @@ class Node:
 class Edge:
     """How ``child`` came from ``parent`` (empty for a root).
 
-    ``label`` is the rewrites' text, joined by ``"; "``. ``outcome`` is the child's status, or
+    ``label`` is the rewrites' text, joined by ``"; "``; ``kind`` is ``rewrite``, or the form that
+    a model's reply took: ``edit`` or ``kernel``. ``rationale`` is what it said beside it, and
+    ``transcript`` the artifact that holds the conversation. ``outcome`` is the child's status, or
     ``duplicate`` where the child was known already; ``reason`` why it failed. ``cost`` is what
     finding and judging it took: seconds of wall clock, tokens, money. ``changes`` counts the
     statements added, removed and changed.
@@ -90,6 +95,8 @@ class Edge:
     tokens: int = 0
     money: float = 0.0
     changes: Mapping[str, int] = field(default_factory=dict)
+    rationale: str = ""
+    transcript: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types; what is in them is shared with the edge."""

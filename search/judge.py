@@ -190,10 +190,19 @@ def _record(v: Verdict, knobs: Knobs) -> dict[str, Any]:
             "established": v.established.value if v.established else "",
             "stage": failed.stage if failed else "",
             "reason": reason,
+            "resources": _resources(plain["resources"]),
         },
         "degenerate": v.degenerate,
         "lower_precision": list(v.lower_precision),
         "stages": plain["stages"],
         "resources": plain["resources"],
         "baselines": plain["baselines"],
+    }
+
+
+def _resources(found: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Without what the toolchain does not report, and the limits broken, which are the reason."""
+    return {
+        name: {k: v for k, v in used.items() if v is not None and k != "exceeded"}
+        for name, used in found.items()
     }

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ke_ir.diagnostics import near
 
 if TYPE_CHECKING:
-    from search.graph import Node, SearchGraph
+    from search.config import Config
+    from search.graph import Node, Score, SearchGraph
+    from search.operators.diagnosis import Diagnosis
 
 
 class PartError(Exception):
@@ -82,13 +84,28 @@ class Fitness(Protocol):
 
 
 @dataclass(frozen=True)
+class Relative:
+    """How a relative fared, as the memory mode allows.
+
+    ``where`` is ``path`` (a step that led to the candidate) or ``child`` (made from it before).
+    ``gain`` is in log speed-up over its parent, None for one that failed, with the ``reason``.
+    """
+
+    label: str
+    kind: str
+    where: str
+    gain: float | None = None
+    reason: str = ""
+    rationale: str = ""
+
+
+@dataclass(frozen=True)
 class Request:
     """What an operator is asked: ``count`` children of ``text``, each by up to ``steps`` rewrites.
 
-    ``guided``, ``descend``: see Pick. ``bounds`` is the diagnosis: shares (0..1) of what holds the
-    candidate back. ``tried`` are labels that need not come again; ``feedback`` is (label, gain) of
-    relatives as the memory mode allows: gain > 0 was faster than its parent, ``None`` failed.
-    ``weights`` are those of the targets in the fitness, 1 where not given.
+    ``guided``, ``descend``: see Pick. ``diagnosis`` is what holds the candidate back, ``bounds``
+    its shares (0..1). ``tried`` are labels that need not come again. ``weights`` are those of the
+    targets in the fitness, 1 where not given. ``scores`` are the candidate's own, by target.
     """
 
     text: str
@@ -103,14 +120,17 @@ class Request:
     descend: bool = False
     dims: Mapping[str, int] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
-    feedback: Sequence[tuple[str, float | None]] = ()
+    relatives: Sequence[Relative] = ()
+    diagnosis: Diagnosis | None = None
+    scores: Mapping[str, Score] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Proposal:
     """A child: its KE-IR ``text`` and what was done (``label``). Cost in seconds, tokens, money.
 
-    A reply that holds no KE-IR has an ``error`` and whatever text there was.
+    A reply that holds no KE-IR has an ``error`` and whatever text there was. ``kind``,
+    ``rationale`` and ``transcript`` are the edge's.
     """
 
     text: str
@@ -120,18 +140,44 @@ class Proposal:
     tokens: int = 0
     money: float = 0.0
     error: str = ""
+    rationale: str = ""
+    transcript: str = ""
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """An operator's answer; ``exhausted``: it has nothing else for this parent."""
+    """An operator's answer; ``exhausted``: it has nothing else for this parent.
+
+    ``spent`` says why the operator can do no more at all, which ends the search; else empty.
+    """
 
     items: Sequence[Proposal]
     exhausted: bool = False
+    spent: str = ""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an operator that runs in the search's own process works with.
+
+    ``work`` runs a task (``module:function``, data) in a worker process, ``keep`` makes a text an
+    artifact and gives its digest, ``folder`` is where files of its own may stay, empty for none.
+    ``tokens`` and ``money`` were spent by earlier sessions of this run.
+    """
+
+    config: Config
+    work: Callable[[str, Mapping[str, Any]], Any]
+    keep: Callable[[str], str]
+    folder: str = ""
+    tokens: int = 0
+    money: float = 0.0
 
 
 class Operator(Protocol):
-    """The universal operator. ``in_worker``: ``propose`` is called in a worker process."""
+    """The universal operator. ``in_worker``: ``propose`` is called in a worker process.
+
+    One that is not may have a class method ``connect(surroundings)``, which then makes it.
+    """
 
     in_worker: bool
 

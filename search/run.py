@@ -97,11 +97,13 @@ class Search:
         self._begin = time.monotonic()
         self._best = -math.inf
         self._restore()
+        self.expander.resumed(self.tokens, self.money)
 
     def __enter__(self) -> Search:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.expander.close()
         self.evaluator.__exit__()
 
     @property
@@ -185,6 +187,7 @@ class Search:
         while True:
             progress = self.progress()
             reason = self.config.limits.reason(progress)
+            reason = reason or self.expander.spent
             if not reason and not self.view.ranked:
                 reason = "no root is correct on any target"
             if not reason and self.idle >= _IDLE_ROUNDS:
@@ -288,6 +291,7 @@ class Search:
         edge = Edge(
             p.parent, p.key, number, index, q.label, q.kind, "duplicate", "", seconds,
             q.tokens, q.money, self._changes(p) if p.key not in self.graph else {},
+            q.rationale, q.transcript,
         )  # fmt: skip
         if p.key in self.graph:
             return self._checkpoint(None, edge)

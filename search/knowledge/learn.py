@@ -69,7 +69,7 @@ def _note(
     if best is None or ratio is None or ratio < LEAST_GAIN:
         return None
     score, root = best.scores[target], reference(graph).scores[target]
-    shares = diagnose({target: root})
+    shares = diagnose({target: root}).bounds
     bounds = tuple(b for b, share in shares.items() if share >= _LEAST_SHARE)
     kind = op_kind(op) if op is not None else ""
     sizes = ", ".join(f"{n} = {s}" for n, s in config.dims.items())

@@ -272,7 +272,9 @@ def replaced(ir: str, parent: Module, program: str) -> Module:
         )
     kept_module = restrict(module, program)
     written = {i.name for i in given.items if isinstance(i, Kernel | Program)}
-    if written and not written & {i.name for i in kept_module.items if isinstance(i, Kernel | Program)}:
+    if written and not written & {
+        i.name for i in kept_module.items if isinstance(i, Kernel | Program)
+    }:
         raise _wrong(
             "missing",
             f"@{program} does not call any of {', '.join(f'@{n}' for n in sorted(written))}",

@@ -62,8 +62,9 @@ class _Weights:
     def __init__(self, request: Request) -> None:
         self.guided, self.bounds = request.guided, request.bounds
         self.factors: dict[str, float] = {}
-        for label, gain in request.feedback:
-            for name in {part.partition("(")[0].strip() for part in label.split(";")}:
+        for r in request.relatives:
+            gain = r.gain
+            for name in {part.partition("(")[0].strip() for part in r.label.split(";")}:
                 factor = 0.7 if gain is None or gain < 0 else 1.5 if gain > 0 else 0.9
                 self.factors[name] = min(4.0, max(0.2, self.factors.get(name, 1.0) * factor))
 

@@ -105,6 +105,13 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def folder(self) -> str:
+        """Where what lies beside the store's database is kept."""
+        if self.url.startswith("sqlite:///"):
+            return str(Path(self.url.removeprefix("sqlite:///")).parent)
+        return DEFAULT
+
     def close(self) -> None:
         """Release the connections."""
         self.engine.dispose()
