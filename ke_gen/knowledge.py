@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from search.knowledge.index import Knowledge
     from search.knowledge.notes import Note
 
+_ITEM = re.compile(r"- |\d+\. ")
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 _folders = click.option(
@@ -211,14 +214,28 @@ def _print_notes(notes: Sequence[Note], limit: int) -> None:
 
 
 def _print_body(body: str) -> None:
-    """Prose is wrapped, code stands as it is."""
+    """Prose is joined to paragraphs and items, and wrapped; code stands as it is."""
+    waiting: list[str] = []
+
+    def flush() -> None:
+        text = " ".join(waiting)
+        hang = "    " if _ITEM.match(text) else "  "
+        if text:
+            print(textwrap.fill(text, width(), initial_indent="  ", subsequent_indent=hang,
+                                break_long_words=False, break_on_hyphens=False))  # fmt: skip
+        waiting.clear()
+
     code = False
     for line in body.splitlines():
-        code ^= line.startswith("```")
-        if code or line.startswith("```"):
+        fence = line.startswith("```")
+        if fence or code or not line.strip() or _ITEM.match(line):
+            flush()
+        if fence or code:
             print(f"  {line}")
-        else:
-            print_wrapped(line, "  ")
+        elif line.strip():
+            waiting.append(line.strip())
+        code ^= fence
+    flush()
 
 
 def _tell(known: Knowledge) -> int:
