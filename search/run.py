@@ -219,8 +219,10 @@ class Search:
         return self.policy.pick(self.view, room, rng)
 
     def _draft(self, root: str, island: int, rng: random.Random) -> Pick:
+        """Every other draft follows the analytic model; the rest find what it does not see."""
         guided = self.policy.guided
-        return Pick(root, 3 + rng.randrange(6), Memory.CLEAN, island, guided, descend=guided)
+        descend = guided and island % 2 == 0
+        return Pick(root, 3 + rng.randrange(6), Memory.CLEAN, island, guided, descend)
 
     def _plan_roots(self) -> list[Planned]:
         module = parse(self.store.artifacts.text(self.config.text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import sqlite3
 import subprocess
@@ -133,3 +134,15 @@ def test_a_full_disk_leaves_no_half_of_an_artifact(
     with pytest.raises(ArtifactError, match=r"No space left.*resume"):
         artifacts.put("text")
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def _begins(where: str) -> str:
+    with open_store(where) as opened:
+        return opened.create_run({}, "f")
+
+
+def test_a_new_store_is_opened_by_many_at_once(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        for i in range(20):
+            runs = pool.map(_begins, [str(tmp_path / str(i))] * 4, chunksize=1)
+            assert sorted(runs) == ["f-1", "f-2", "f-3", "f-4"]
