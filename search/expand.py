@@ -213,7 +213,7 @@ def relatives(view: View, parent: str, memory: Memory) -> tuple[Relative, ...]:
             continue
         gain = view.scores.get(e.child, -math.inf) - view.scores.get(e.parent, -math.inf)
         known = gain if math.isfinite(gain) else None
-        out.append(Relative(e.label, e.kind, where, known, e.reason, e.rationale))
+        out.append(Relative(e.label, e.kind, where, known, e.reason))
     return tuple(out)
 
 

@@ -96,7 +96,6 @@ class Relative:
     where: str
     gain: float | None = None
     reason: str = ""
-    rationale: str = ""
 
 
 @dataclass(frozen=True)
