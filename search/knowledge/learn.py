@@ -69,8 +69,8 @@ def _note(
     if best is None or ratio is None or ratio < LEAST_GAIN:
         return None
     score, root = best.scores[target], reference(graph).scores[target]
-    shares = diagnose({target: root}).bounds
-    bounds = tuple(b for b, share in shares.items() if share >= _LEAST_SHARE)
+    pressing = [f for f in diagnose({target: root}).findings if f.share >= _LEAST_SHARE]
+    bounds = tuple(dict.fromkeys(f.bound for f in pressing))
     kind = op_kind(op) if op is not None else ""
     sizes = ", ".join(f"{n} = {s}" for n, s in config.dims.items())
     lines = [
@@ -80,7 +80,7 @@ def _note(
         f"Evidence: run {record.id}, node {best.key[:12]}, numbers "
         f"{score.established or 'not established'}; {len(graph)} candidates, policy "
         f"{config.policy}, seed {config.seed}.",
-        *([f"The root was held back by {', '.join(bounds)}."] if bounds else []),
+        *(f"The root was held back by {f.bound}: {_plain(f.evidence)}." for f in pressing[:3]),
         "What led there, with statements added, removed and changed:",
         *_path(graph, best),
         *_op_lines(op),

@@ -14,11 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ke_ir.diagnostics import Diagnostic, near
+from search.operators.diagnosis import BOUNDS
 
-BOUNDS = (
-    "memory", "matrix", "vector", "latency", "occupancy", "spills", "local", "launch", "numerics",
-)  # fmt: skip
-"""What holds a candidate back, as a diagnosis names it."""
 OPS = (
     "pointwise", "reduction", "norm", "softmax", "matmul", "attention", "conv", "gather", "jagged",
 )  # fmt: skip
