@@ -162,7 +162,8 @@ def _retrieved(
 
 def _check_words(bounds: Mapping[str, float], op_kind: str, phase: str) -> None:
     from ke_ir.diagnostics import near
-    from search.knowledge.notes import BOUNDS, OPS, PHASES
+    from search.knowledge.notes import OPS, PHASES
+    from search.operators.diagnosis import BOUNDS
 
     asked: list[tuple[str, str, tuple[str, ...]]] = [("--bound", b, BOUNDS) for b in bounds]
     asked += [("--op", op_kind, OPS), ("--phase", phase, PHASES)]
@@ -200,7 +201,7 @@ def _print_sections(notes: Sequence[Note]) -> None:
 
 def _print_notes(notes: Sequence[Note], limit: int) -> None:
     for n in notes[:limit]:
-        print(paint("bold", n.title))
+        print(paint("bold", textwrap.fill(n.title, width(), break_on_hyphens=False)))
         about = [", ".join(w) for w in (n.targets, n.bounds, n.ops, n.phase) if w]
         print_wrapped(paint("dim", " | ".join([n.id, *about])), "  ")
         _print_body(n.body)

@@ -100,7 +100,7 @@ def _fit(
     note: Note, target: str, bounds: Mapping[str, float], op_kind: str, phase: str
 ) -> float | None:
     """How well a note fits by its front matter; None where it is for something else."""
-    parts = [_target_fit(note, target), _one(note.ops, op_kind, 1.5), _one(note.phase, phase, 0.75)]
+    parts = [_target_fit(note, target), _one(note.ops, op_kind, 1.25), _one(note.phase, phase, 0.75)]
     fits = [p for p in parts if p is not None]
     if len(fits) < len(parts):
         return None
@@ -117,13 +117,14 @@ def _one(words: tuple[str, ...], asked: str, weight: float) -> float | None:
 
 
 def _target_fit(note: Note, target: str) -> float | None:
+    """More than the kind of op counts: what is known of a chip is what a reader lacks most."""
     if not note.targets or not target:
         return 0.5
     asked = [t.strip() for t in target.split(",")]
     if any(t in note.targets for t in asked if "." in t):
-        return 1.25
+        return 2.0
     names = {t.partition(".")[0] for t in asked}
     # A note for one architecture of a target that is asked for as a whole fits, too.
     whole = {t for t in asked if "." not in t}
     fits = names & set(note.targets) or whole & {t.partition(".")[0] for t in note.targets}
-    return 1.0 if fits else None
+    return 1.75 if fits else None

@@ -69,19 +69,21 @@ def _note(
     if best is None or ratio is None or ratio < LEAST_GAIN:
         return None
     score, root = best.scores[target], reference(graph).scores[target]
-    pressing = [f for f in diagnose({target: root}).findings if f.share >= _LEAST_SHARE]
+    found = diagnose({target: root}).findings
+    pressing = [f for f in found if f.share >= _LEAST_SHARE and f.bound != "numerics"]
     bounds = tuple(dict.fromkeys(f.bound for f in pressing))
     kind = op_kind(op) if op is not None else ""
     sizes = ", ".join(f"{n} = {s}" for n, s in config.dims.items())
     lines = [
-        f"On {target}, @{config.program} became {ratio:.2f}x faster ({score.kind}):",
+        f"On {target}, @{config.program} became {ratio:.2f}x faster ({score.kind}): "
         f"{_time(root.seconds)} to {_time(score.seconds)}, on {_plain(score.on)}"
         + (f", at {sizes}" if sizes else "") + ".",
-        f"Evidence: run {record.id}, node {best.key[:12]}, numbers "
-        f"{score.established or 'not established'}; {len(graph)} candidates, policy "
-        f"{config.policy}, seed {config.seed}.",
+        f"Evidence: run {record.id}, node {best.key[:12]}, numbers checked: "
+        f"{score.established or 'no'}; {len(graph)} candidates, policy {config.policy}, "
+        f"seed {config.seed}.",
         *(f"The root was held back by {f.bound}: {_plain(f.evidence)}." for f in pressing[:3]),
-        "What led there, with statements added, removed and changed:",
+        "",
+        f"What led there{_start(graph, best)}, with statements added, removed and changed:",
         *_path(graph, best),
         *_op_lines(op),
     ]  # fmt: skip
@@ -94,6 +96,12 @@ def _note(
         ops=(kind,) if kind else (),
         source=f"search {record.id}",
     )
+
+
+def _start(graph: SearchGraph, best: Node) -> str:
+    """Said where the path does not begin at what the gain is measured against."""
+    own = graph.lineage(best.key)[0] != reference(graph).key
+    return " from the file's own kernel" if own else ""
 
 
 def _path(graph: SearchGraph, best: Node) -> list[str]:
@@ -128,7 +136,7 @@ def _op_lines(op: OpDef | None) -> list[str]:
         return []
     lines = print_item(op).splitlines()
     shown = lines[:_MOST_OP_LINES] + (["..."] if len(lines) > _MOST_OP_LINES else [])
-    return ["The op:", "```", *(line[:200] for line in shown), "```"]
+    return ["", "The op:", "```", *(line[:200] for line in shown), "```"]
 
 
 def _time(seconds: float | None) -> str:
@@ -137,7 +145,7 @@ def _time(seconds: float | None) -> str:
 
 def _plain(text: str) -> str:
     """One short line of letters, digits and simple punctuation."""
-    return re.sub(r"[^\w .,:+()-]", "", text)[:80]
+    return re.sub(r"[^\w .,:+()%-]", "", text)[:80]
 
 
 def _id(*parts: str) -> str:
