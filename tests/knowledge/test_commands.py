@@ -41,7 +41,7 @@ def test_search(run: Run) -> None:
     assert all("kea" in n["targets"] or not n["targets"] for n in json.loads(both.out)["notes"])
     assert "no note fits" in run("knowledge", "search", "zzzqqq").out
     every = run("knowledge", "search", "--limit", "1000")
-    assert max(len(x) for x in every.out.splitlines()) <= 80 and "more;" not in every.out
+    assert max(len(x) for x in every.out.splitlines()) <= 80 and "--limit shows" not in every.out
 
 
 @pytest.mark.parametrize(
