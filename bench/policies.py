@@ -23,6 +23,7 @@ from ke_ir.ir import Module
 from ke_ir.parser import parse
 from ke_ir.printer import print_module
 from search.config import Config
+from search.evaluation.pool import Pool
 from search.parts import POLICIES, part_names
 from search.results import gain
 from search.run import Search, start
@@ -36,46 +37,51 @@ Gains = dict[str, dict[str, list[float]]]
 
 
 @dataclass(frozen=True)
-class Run:
-    """One search of the comparison."""
+class Task:
+    """Searches on one example with one seed, by each policy in turn, in one process."""
 
     example: str
-    policy: str
     seed: int
+    policies: tuple[str, ...]
     candidates: int
     target: str
     store: str
     jobs: int
 
 
-def measure(runs: Sequence[Run], processes: int) -> Gains:
+def measure(tasks: Sequence[Task], processes: int) -> Gains:
     """Run everything, that which takes longest first."""
-    found: dict[Run, float] = {}
+    ordered = sorted(tasks, key=lambda t: t.example not in SLOWEST)
+    found: dict[Task, dict[str, float]] = {}
     with ProcessPoolExecutor(processes) as pool:
-        ordered = sorted(runs, key=lambda r: r.example not in SLOWEST)
-        for run, value in zip(ordered, pool.map(gain_of, ordered), strict=True):
-            found[run] = value
-            print(f"{run.example} {run.policy} seed {run.seed}: {value:.3f}x", file=sys.stderr)
+        for task, values in zip(ordered, pool.map(gains_of, ordered), strict=True):
+            found[task] = values
+            said = ", ".join(f"{policy} {value:.3f}x" for policy, value in values.items())
+            print(f"{task.example} seed {task.seed}: {said}", file=sys.stderr)
     gains: Gains = {}
-    for run in runs:
-        gains.setdefault(run.policy, {}).setdefault(run.example, []).append(found[run])
+    for task in tasks:
+        for policy, value in found[task].items():
+            gains.setdefault(policy, {}).setdefault(task.example, []).append(value)
     return gains
 
 
-def gain_of(run: Run) -> float:
-    """The speed-up that one search finds, in its own process; 1 where nothing is correct."""
-    module = parse((EXAMPLES / f"{run.example}.ir").read_text())
+def gains_of(task: Task) -> dict[str, float]:
+    """The speed-up that each policy finds; 1 where nothing is correct."""
+    module = parse((EXAMPLES / f"{task.example}.ir").read_text())
     (op,) = module.ops.values()
-    with open_store(str(Path(run.store) / run.example)) as store:
-        config = Config(
-            op.name, store.artifacts.put(print_module(Module((op,)))), f"{run.example}.ir",
-            (run.target,), policy=run.policy, seed=run.seed,
-            limits=Limits(candidates=run.candidates),
-        )  # fmt: skip
-        with Search(store, start(store, config), run.jobs) as search:
-            search.run()
-        best = search.graph.best(run.target)
-        return (gain(search.graph, best, run.target) if best is not None else None) or 1.0
+    found = {}
+    with open_store(str(Path(task.store) / task.example)) as store, Pool(task.jobs) as pool:
+        text = store.artifacts.put(print_module(Module((op,))))
+        for policy in task.policies:
+            config = Config(
+                op.name, text, f"{task.example}.ir", (task.target,), policy=policy,
+                seed=task.seed, limits=Limits(candidates=task.candidates),
+            )  # fmt: skip
+            with Search(store, start(store, config), pool=pool) as search:
+                search.run()
+            best = search.graph.best(task.target)
+            found[policy] = (gain(search.graph, best, task.target) if best else None) or 1.0
+    return found
 
 
 def table(gains: Gains, target: str, candidates: int) -> str:
@@ -126,21 +132,21 @@ def main() -> None:
     parser.add_argument("examples", nargs="*", help="stems of files in examples/; all if none")
     parser.add_argument("--policies", default=",".join(part_names(POLICIES)))
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--candidates", type=int, default=40)
+    parser.add_argument("--candidates", type=int, default=32)
     parser.add_argument("--target", default="kea.kea2")
-    parser.add_argument("--processes", type=int, default=2, help="searches at a time")
-    parser.add_argument("--jobs", type=int, default=1, help="workers of each")
+    parser.add_argument("--processes", type=int, default=2, help="examples and seeds at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="workers for each")
     parser.add_argument("--store", default=".ke-gen-bench")
     parser.add_argument("-o", "--output", default="")
     given = parser.parse_args()
     examples = given.examples or sorted(p.stem for p in EXAMPLES.glob("*.ir"))
-    runs = [
-        Run(example, policy, seed, given.candidates, given.target, given.store, given.jobs)
-        for policy in given.policies.split(",")
+    policies = tuple(given.policies.split(","))
+    tasks = [
+        Task(example, seed, policies, given.candidates, given.target, given.store, given.jobs)
         for example in examples
         for seed in range(given.seeds)
     ]
-    gains = measure(runs, given.processes)
+    gains = measure(tasks, given.processes)
     text = table(gains, given.target, given.candidates)
     print(text)
     if given.output:

@@ -41,6 +41,8 @@ from search.store.store import FINISHED, STOPPED, Round, Store
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from search.evaluation.pool import Pool
+
 _IDLE_ROUNDS = 20
 """Rounds without a new candidate after which there is taken to be none left."""
 _NEAR = 0.995
@@ -74,17 +76,21 @@ def start(store: Store, config: Config) -> str:
 
 
 class Search:
-    """One run, from wherever the store says it is. Use as a context manager."""
+    """One run, from wherever the store says it is. Use as a context manager.
+
+    With ``pool`` its workers do the work and stay; else the search has ``jobs`` of its own.
+    """
 
     def __init__(
-        self, store: Store, run: str, jobs: int = 0, listener: Listener | None = None
-    ) -> None:
+        self, store: Store, run: str, jobs: int = 0, listener: Listener | None = None,
+        pool: Pool | None = None,
+    ) -> None:  # fmt: skip
         record = store.run(run)
         self.store, self.id = store, run
         self.config = Config.from_dict(record.config)
         self.listener: Listener = listener or Quiet()
         limits = WorkerLimits(self.config.seconds, int(self.config.gib * GIB))
-        self.evaluator = Evaluator(jobs, limits)
+        self.evaluator = Evaluator(jobs, limits, pool)
         c = self.config
         self.judge = Judge(store, self.evaluator, c.program, c.targets, c.dims, c.tuning)
         self.expander = Expander(store, self.evaluator, c)

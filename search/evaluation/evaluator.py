@@ -49,17 +49,24 @@ class Candidate:
 
 
 class Evaluator:
-    """Use as a context manager; ``limits`` are for each (candidate, target) pair."""
+    """Use as a context manager; ``limits`` are for each (candidate, target) pair.
 
-    def __init__(self, workers: int = 0, limits: Limits | None = None) -> None:
-        self.pool = Pool(workers)
+    A ``pool`` that is given is left open at the end.
+    """
+
+    def __init__(
+        self, workers: int = 0, limits: Limits | None = None, pool: Pool | None = None
+    ) -> None:
+        self._shared = pool is not None
+        self.pool = pool or Pool(workers)
         self.limits = limits or Limits()
 
     def __enter__(self) -> Evaluator:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.pool.__exit__()
+        if not self._shared:
+            self.pool.__exit__()
 
     def check(self, candidate: Candidate) -> tuple[Verdict, ...]:
         """The stages before any target: parse, verify, meaning. One verdict for each program."""

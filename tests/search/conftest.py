@@ -75,7 +75,7 @@ class SharedWorkers(Evaluator):
 
     pools: ClassVar[dict[tuple[int, str], Pool]] = {}
 
-    def __init__(self, workers: int, limits: WorkerLimits) -> None:
+    def __init__(self, workers: int, limits: WorkerLimits, _: Pool | None) -> None:
         self.limits = limits
         place = (workers, os.environ.get("TOY_LOG", ""))
         self.pool = self.pools.get(place) or self.pools.setdefault(place, Pool(workers))
