@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from search.llm.types import LlmConfig
 from search.parts import Memory
 from search.termination import Limits
 
@@ -17,7 +18,7 @@ class Config:
     ``batch`` candidates are evaluated in a round, whatever the number of workers, so that these
     have no influence on what is found. ``drafts`` candidates are first made from the roots by
     several rewrites each. ``seconds`` and ``gib`` limit one candidate on one target. ``warm`` are
-    chains of rewrites that did well in earlier runs.
+    chains of rewrites that did well in earlier runs. ``llm`` is for the operator of that name.
     """
 
     program: str
@@ -38,6 +39,7 @@ class Config:
     seconds: float = 60.0
     gib: float = 8.0
     warm: tuple[tuple[str, ...], ...] = ()
+    llm: LlmConfig = field(default_factory=LlmConfig)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""
@@ -52,5 +54,6 @@ class Config:
                 "targets": tuple(data["targets"]),
                 "limits": Limits(**data["limits"]),
                 "warm": tuple(tuple(chain) for chain in data["warm"]),
+                "llm": LlmConfig.from_dict(data["llm"]) if "llm" in data else LlmConfig(),
             }
         )

@@ -126,7 +126,7 @@ class Expander:
             groups[p] = groups.get(p, 0) + 1
         seed = f"{self.config.seed}/{view.round}"
         requests = [
-            (pick, n, self._request(view, pick, n * _wanted(pick, policy), f"{seed}/{i}"))
+            (pick, n, self._request(view, pick, n * self._wanted(pick, policy), f"{seed}/{i}"))
             for i, (pick, n) in enumerate(groups.items())
         ]
         with ThreadPoolExecutor(self.evaluator.pool.size) as threads:
@@ -172,6 +172,11 @@ class Expander:
             scores=node.scores,
         )
 
+    def _wanted(self, pick: Pick, policy: Policy) -> int:
+        """Proposals for each candidate evaluated. A descent has ranked its own already, and what an
+        operator outside of a worker proposes costs more than judging it."""
+        return 1 if pick.descend or not self.operator.in_worker else policy.oversample
+
     def _ask(self, request: Request) -> dict[str, Any]:
         """The operator's answer, screened. What fails is an answer without proposals."""
         c, pool, limits = self.config, self.evaluator.pool, self.evaluator.limits
@@ -192,11 +197,6 @@ class Expander:
             reason = f"operator {c.operator}: {failure.cause}: {failure.reason}"
             lost = Proposal(request.text, f"({request.seed})", "failed", error=reason)
             return {"items": [lost], "exhausted": True, "screened": [{"error": reason}]}
-
-
-def _wanted(pick: Pick, policy: Policy) -> int:
-    """Proposals for each candidate evaluated; a descent has ranked its own already."""
-    return 1 if pick.descend else policy.oversample
 
 
 def relatives(view: View, parent: str, memory: Memory) -> tuple[Relative, ...]:

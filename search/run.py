@@ -155,7 +155,8 @@ class Search:
         view.round = done.number + 1
         self.tokens += int(done.counts.get("tokens", 0))
         self.money += done.counts.get("money", 0.0)
-        self.idle = 0 if new else self.idle + 1
+        # An operator that only babbles finds nothing new either.
+        self.idle = 0 if any(n.status != "rejected" for n in new) else self.idle + 1
 
     def progress(self) -> Progress:
         """What termination looks at."""

@@ -60,3 +60,36 @@ class Reply:
     cached: bool = False
     finish: str = ""
     error: str = ""
+
+
+@dataclass(frozen=True)
+class LlmConfig:
+    """What a run's operator ``llm`` works with; kept with the run, and holds no secret.
+
+    ``models`` are (name, weight) pairs that share the prompts. The key is read from the variable
+    ``key_env`` of the environment. ``prompt_tokens`` and ``reply_tokens`` bound one request,
+    ``mends`` how often a reply that cannot be used is sent back with what is wrong. ``retries``,
+    ``timeout`` (seconds) and ``concurrency`` are of requests to the server; prices are per million
+    tokens. ``knowledge`` are folders of notes beside ke-gen's own.
+    """
+
+    base_url: str = ""
+    models: tuple[tuple[str, float], ...] = ()
+    mode: Mode = "json_schema"
+    key_env: str = "OPENAI_API_KEY"
+    prompt_tokens: int = 12_000
+    reply_tokens: int = 4_000
+    temperature: float = 0.7
+    mends: int = 2
+    timeout: float = 120.0
+    retries: int = 3
+    concurrency: int = 8
+    price_in: float = 0.0
+    price_out: float = 0.0
+    knowledge: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> LlmConfig:
+        """The inverse of ``dataclasses.asdict``, from plain JSON types."""
+        models = tuple((str(name), float(weight)) for name, weight in data["models"])
+        return cls(**{**data, "models": models, "knowledge": tuple(data["knowledge"])})

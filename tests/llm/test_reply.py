@@ -44,7 +44,7 @@ def codes(found: Accepted | Refused) -> list[str]:
     ("name", "kind", "label"),
     [
         ("pick.json", REWRITE, "whole_row(@rms_norm, %d)"),
-        ("picks.json", REWRITE, "whole_row(@rms_norm, %d); retile(@rms_norm, %b, 8)"),
+        ("picks.json", REWRITE, "whole_row(@rms_norm, %d); retile(@rms_norm, %b, 1)"),
         ("edit.json", EDIT, "edit(delete %mul_2, %mul_3)"),
         ("edit_block.json", EDIT, "edit(%d)"),
         ("whole.md", KERNEL, "write(@rms_norm)"),
@@ -63,7 +63,7 @@ def test_good_replies(name: str, kind: str, label: str) -> None:
 @pytest.mark.parametrize(
     ("name", "code", "said"),
     [
-        ("whole_wrong_type.md", "load-type", "this load gives f16[8, 4096], but f32[8, 4096]"),
+        ("whole_wrong_type.md", "load-type", "this load gives f16[1, 4096], but f32[1, 4096]"),
         ("truncated.json", "reply-json", "not valid JSON"),
         ("truncated.md", "syntax", "f3"),
         ("other_op.md", "missing", "@rms_norm"),

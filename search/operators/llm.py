@@ -1,0 +1,225 @@
+"""The universal operator, driven by a language model that writes KE-IR or picks rewrites.
+
+For each child: prompt, reply, and where the reply cannot be used its diagnostics are sent back, a
+bounded number of times. Where no reply comes, the child is drawn by ``rules``, and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from ke_ir.ir import Module
+from ke_ir.parser import parse
+from search.knowledge.folders import default_folders
+from search.knowledge.index import Knowledge
+from search.knowledge.kinds import op_kind
+from search.knowledge.notes import Note
+from search.llm.prompt import Asked, PromptTooLarge, Style, again, ask, phase_of
+from search.llm.reply import Accepted, Refused
+from search.llm.types import LlmConfig, Prompt, Reply
+from search.parts import Proposal, Proposals, Request, Surroundings
+
+Work = Callable[[str, Mapping[str, Any]], Any]
+
+
+class Completer(Protocol):
+    """Answers prompts: one reply for each, in their order. Never raises for a server's faults."""
+
+    def complete(self, prompts: Sequence[Prompt]) -> list[Reply]: ...
+
+    @property
+    def spent(self) -> str:
+        """Why nothing more can be asked: which budget is used up; empty while there is some."""
+        ...
+
+
+@dataclass
+class _Talk:
+    """The conversation about one child."""
+
+    asked: Asked
+    seed: int
+    turns: list[dict[str, Any]] = field(default_factory=list)
+    outcome: Accepted | Refused | None = None
+    error: str = ""
+    tokens: int = 0
+    money: float = 0.0
+    seconds: float = 0.0
+
+    def heard(self, reply: Reply) -> None:
+        """Account for a reply, also for one that brought nothing."""
+        self.tokens += reply.tokens_in + reply.tokens_out
+        self.money += reply.money
+        self.seconds += reply.seconds
+        self.error = reply.error
+        messages = [{"role": m.role, "content": m.content} for m in self.asked.prompt.messages]
+        self.turns.append({
+            "messages": messages, "mode": self.asked.prompt.constraint.mode,
+            "seed": self.asked.prompt.seed, "reply": reply.text, "model": reply.model,
+            "tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out, "money": reply.money,
+            "finish": reply.finish, "error": reply.error,
+        })  # fmt: skip
+
+    def judged(self, outcome: Accepted | Refused) -> None:
+        """What the last reply came to."""
+        self.outcome = outcome
+        if isinstance(outcome, Refused):
+            self.turns[-1]["diagnostics"] = [d.to_dict() for d in outcome.diagnostics]
+        else:
+            self.turns[-1] |= {"form": outcome.kind, "label": outcome.label}
+
+    def transcript(self) -> str:
+        """All of it as JSON."""
+        return json.dumps({"menu": self.asked.menu, "turns": self.turns}, indent=1)
+
+
+class Llm:
+    """``problems`` counts what servers failed with. Use ``connect``, or give the parts."""
+
+    in_worker = False
+
+    def __init__(
+        self, config: LlmConfig, completer: Completer, knowledge: Knowledge, work: Work,
+        keep: Callable[[str], str],
+    ) -> None:  # fmt: skip
+        self.config, self.completer, self.knowledge = config, completer, knowledge
+        self.work, self.keep = work, keep
+        self.style = style_of(config)
+        self.problems: Counter[str] = Counter()
+
+    @classmethod
+    def connect(cls, given: Surroundings) -> Llm:
+        """With a client for the run's server, its cache of replies, and the notes."""
+        from search.llm.client import connected
+
+        config = given.config.llm
+        completer = connected(given)
+        knowledge = knowledge_of(config, given.folder)
+        return cls(config, completer, knowledge, given.work, given.keep)
+
+    def close(self) -> None:
+        """End connections, and release the notes."""
+        self.knowledge.close()
+        if (close := getattr(self.completer, "close", None)) is not None:
+            close()
+
+    def propose(self, request: Request) -> Proposals:
+        """One child for each conversation; what is wrong with a reply stands in its ``error``."""
+        module = parse(request.text)
+        offered = self.work(
+            "search.llm.tasks:offers", {"text": request.text, "tried": request.tried}
+        )
+        try:
+            talks = [self._begin(request, module, offered, i) for i in range(request.count)]
+        except PromptTooLarge as error:
+            self.problems[str(error)] += request.count
+            return self._drawn(request, [], request.count, str(error))
+        open_ = talks
+        for _ in range(self.config.mends + 1):
+            open_ = self._turn(request, open_)
+            if not open_:
+                break
+        made = [t for t in talks if t.outcome is not None]
+        lost = [t for t in talks if t.outcome is None]
+        items = [self._proposal(request, t) for t in made]
+        spent = self.completer.spent
+        if spent or not lost:
+            return Proposals(tuple(items), spent=spent)
+        return self._drawn(request, items, len(lost), lost[0].error)
+
+    def _begin(self, request: Request, module: Module, offered: Sequence[str], at: int) -> _Talk:
+        seed = _number(f"{request.seed}/{at}")
+        return _Talk(ask_for(request, module, offered, self.knowledge, self.style, seed), seed)
+
+    def _turn(self, request: Request, talks: Sequence[_Talk]) -> list[_Talk]:
+        """One prompt and reply each; gives those that are to be mended."""
+        replies = self.completer.complete([t.asked.prompt for t in talks])
+        heard = []
+        for talk, reply in zip(talks, replies, strict=True):
+            talk.heard(reply)
+            if reply.error:
+                self.problems[reply.error] += 1
+            else:
+                heard.append((talk, reply))
+        task = {
+            "text": request.text, "program": request.program,
+            "replies": [
+                {"text": r.text, "menu": t.asked.menu, "forms": t.asked.forms} for t, r in heard
+            ],
+        }  # fmt: skip
+        outcomes = self.work("search.llm.tasks:read", task) if heard else []
+        left = []
+        for (talk, reply), outcome in zip(heard, outcomes, strict=True):
+            talk.judged(outcome)
+            if isinstance(outcome, Refused):
+                seed = (talk.seed + len(talk.turns)) % (1 << 31)
+                mended = again(talk.asked, reply.text, outcome, seed, self._most())
+                if mended is not None:
+                    talk.asked = mended
+                    left.append(talk)
+        return left
+
+    def _most(self) -> int:
+        """Tokens of a prompt that holds a reply and what is wrong with it, too."""
+        return self.config.prompt_tokens + self.config.reply_tokens
+
+    def _proposal(self, request: Request, t: _Talk) -> Proposal:
+        outcome = t.outcome
+        if isinstance(outcome, Accepted):
+            made = Proposal(outcome.text, outcome.label, outcome.kind)
+        else:
+            assert outcome is not None
+            wrong = "; ".join(f"{d.code}: {d.message}" for d in outcome.diagnostics[:3])
+            label = f"reply({request.seed}, {t.seed})"
+            made = Proposal(outcome.ir, label, "failed", error=wrong)
+        return replace(
+            made, seconds=t.seconds, tokens=t.tokens, money=t.money,
+            rationale=outcome.rationale, transcript=self.keep(t.transcript()),
+        )  # fmt: skip
+
+    def _drawn(
+        self, request: Request, items: Sequence[Proposal], count: int, why: str
+    ) -> Proposals:
+        """With ``count`` children by ``rules`` in place of those that no reply came for."""
+        wanted = replace(request, count=count, descend=False)
+        task = {"operator": "rules", "request": wanted, "dims": request.dims}
+        answer = self.work("search.tasks:propose", task)
+        rationale = f"drawn by rules, for want of a reply: {why}"
+        drawn = [replace(p, rationale=rationale) for p in answer["items"]]
+        return Proposals((*items, *drawn), exhausted=answer["exhausted"] and not items)
+
+
+def style_of(config: LlmConfig) -> Style:
+    """How a run's prompts are made."""
+    return Style(config.mode, config.prompt_tokens, config.reply_tokens, config.temperature)
+
+
+def knowledge_of(config: LlmConfig, folder: str) -> Knowledge:
+    """Ke-gen's notes, the user's, and what searches in the same store have learned."""
+    return Knowledge(default_folders([Path(p) for p in config.knowledge], folder))
+
+
+def ask_for(
+    request: Request, module: Module, offered: Sequence[str], knowledge: Knowledge, style: Style,
+    seed: int,
+) -> Asked:  # fmt: skip
+    """The first prompt for a child, with the notes that fit. Raises PromptTooLarge."""
+    op = module.ops.get(request.program)
+    kind = op_kind(op) if op is not None else ""
+
+    def notes(budget: int) -> Sequence[Note]:
+        targets = ",".join(request.targets)
+        return knowledge.retrieve(targets, request.bounds, kind, phase_of(request), budget)
+
+    return ask(request, module, offered, notes, style, seed)
+
+
+def _number(text: str) -> int:
+    """A seed that every server takes: 31 bits."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest()) >> 1
