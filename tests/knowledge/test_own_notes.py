@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
-from ke_ir.rewrites import all_rewrites, parse_rewrite
+from ke_ir.derive import with_derived
+from ke_ir.ir import Module
+from ke_ir.parser import parse
+from ke_ir.rewrites import NoMatch, all_rewrites, apply_text, parse_rewrite, unique_names
 from search.knowledge.folders import own_folders
 from search.knowledge.index import Knowledge
 from search.knowledge.notes import OPS, PHASES, Note
@@ -18,6 +22,7 @@ from targets.registry import find_target
 KNOWN = Knowledge(own_folders())
 NAMES = {r.name for r in all_rewrites()}
 ROOT = Path(__file__).parents[2]
+EXAMPLES = {f.stem for f in (ROOT / "examples").glob("*.ir")}
 _REWRITE = re.compile(r"`(\w+\([^`]*[@%][^`]*\))`")
 _PATH = re.compile(r"\b(?:docs|examples|targets|search|lowering|ke_ir)/[\w./-]*\w")
 
@@ -90,3 +95,23 @@ def test_figures_of_kea_are_those_of_the_simulator() -> None:
         f"{spec.matrix_flops['f16'] / 1e12:.0f} TFLOP/s",
     ):
         assert said in text.replace("\n", " "), said
+
+
+@cache
+def derived(name: str) -> Module:
+    text = (ROOT / "examples" / f"{name}.ir").read_text("utf-8")
+    return unique_names(with_derived(Module((parse(text).ops[name],))))
+
+
+@pytest.mark.parametrize("note", KNOWN.notes, ids=lambda n: n.id)
+def test_steps_on_examples_apply(note: Note) -> None:
+    """To the program that is derived from the example, or to what the note's steps made of it."""
+    now: dict[str, Module] = {}
+    for text in _REWRITE.findall(note.body):
+        kernel = text.partition("@")[2].partition(",")[0].rstrip(")")
+        if kernel not in EXAMPLES:
+            continue
+        answers = [apply_text(text, m) for m in (now.get(kernel, derived(kernel)), derived(kernel))]
+        changed = [m for m in answers if not isinstance(m, NoMatch)]
+        assert changed, f"{text}: {answers}"
+        now[kernel] = changed[0]
