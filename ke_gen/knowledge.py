@@ -138,12 +138,13 @@ def learn_run(folder: str, store_url: str, run: str) -> int:
 
 
 def _open(folders: Sequence[str], store_url: str) -> Knowledge:
-    from search.knowledge.folders import default_folders
+    from search.knowledge.folders import VARIABLE, default_folders, named_folders
     from search.knowledge.index import Knowledge
 
-    for folder in folders:
-        if not Path(folder).is_dir():
-            raise Fault(BAD_INPUT, f"no such folder: {folder}", "name a folder of .md files")
+    asked = [("--folder", Path(f)) for f in folders] + [(VARIABLE, f) for f in named_folders()]
+    for by, folder in asked:
+        if not folder.is_dir():
+            raise Fault(BAD_INPUT, f"{by}: no such folder: {folder}", "name a folder of .md files")
     return Knowledge(default_folders([Path(f) for f in folders], store_url))
 
 

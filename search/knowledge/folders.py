@@ -24,10 +24,14 @@ def own_folders() -> tuple[Path, ...]:
     return tuple(OWN / name for name in ("constraints", "guidance", "hardware"))
 
 
+def named_folders() -> tuple[Path, ...]:
+    """Those that the variable ``KE_GEN_KNOWLEDGE`` names."""
+    return tuple(Path(p) for p in os.environ.get(VARIABLE, "").split(os.pathsep) if p)
+
+
 def default_folders(extra: Sequence[Path] = (), store: str = "") -> tuple[Path, ...]:
     """Ke-gen's own, those of ``KE_GEN_KNOWLEDGE``, ``extra``, and what the store has learned."""
-    named = [Path(p) for p in os.environ.get(VARIABLE, "").split(os.pathsep) if p]
-    return tuple(dict.fromkeys((*own_folders(), *named, *extra, learned_folder(store))))
+    return tuple(dict.fromkeys((*own_folders(), *named_folders(), *extra, learned_folder(store))))
 
 
 def learned_folder(store: str = "") -> Path:

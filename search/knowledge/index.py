@@ -100,7 +100,11 @@ def _fit(
     note: Note, target: str, bounds: Mapping[str, float], op_kind: str, phase: str
 ) -> float | None:
     """How well a note fits by its front matter; None where it is for something else."""
-    parts = [_target_fit(note, target), _one(note.ops, op_kind, 1.25), _one(note.phase, phase, 0.75)]
+    parts = [
+        _target_fit(note, target),
+        _one(note.ops, op_kind, 1.25),
+        _one(note.phase, phase, 0.75),
+    ]
     fits = [p for p in parts if p is not None]
     if len(fits) < len(parts):
         return None

@@ -64,6 +64,12 @@ def test_bad_usage(run: Run, arguments: tuple[str, ...], said: str) -> None:
     assert done.code == 2 and said in done.err
 
 
+def test_a_folder_of_the_variable_must_exist(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KE_GEN_KNOWLEDGE", "nowhere")
+    done = run("knowledge", "list")
+    assert done.code == 2 and "KE_GEN_KNOWLEDGE: no such folder: nowhere" in done.err
+
+
 def test_add_and_find(run: Run, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("tip", "Use zebra tiles.", targets="kea", bounds="memory")
     assert "no note fits" in run("knowledge", "search", "zebra").out

@@ -15,7 +15,7 @@ from ke_ir.parser import parse
 from ke_ir.rewrites import NoMatch, all_rewrites, apply_text, parse_rewrite, unique_names
 from search.knowledge.folders import own_folders
 from search.knowledge.index import Knowledge
-from search.knowledge.notes import OPS, PHASES, Note
+from search.knowledge.notes import FIELDS, OPS, PHASES, Note
 from search.operators.diagnosis import BOUNDS
 from targets.registry import find_target
 
@@ -79,6 +79,13 @@ def test_every_rewrite_and_word_has_a_note() -> None:
     assert {w for n in KNOWN.notes for w in n.phase} == set(PHASES)
 
 
+def test_the_page_lists_all_words() -> None:
+    page = (ROOT / "docs" / "knowledge.md").read_text("utf-8")
+    for words in (BOUNDS, OPS):
+        assert f"`{' '.join(words)}`" in page
+    assert all(f"`{w}`" in page for w in (*PHASES, *FIELDS))
+
+
 def test_figures_of_kea_are_those_of_the_simulator() -> None:
     from targets.kea.archs import load
 
@@ -115,3 +122,11 @@ def test_steps_on_examples_apply(note: Note) -> None:
         changed = [m for m in answers if not isinstance(m, NoMatch)]
         assert changed, f"{text}: {answers}"
         now[kernel] = changed[0]
+
+
+def test_codes_of_the_verifier_exist() -> None:
+    code = "".join(p.read_text("utf-8") for p in (ROOT / "ke_ir").rglob("*.py"))
+    named = [re.search(r"verifier codes? ([\w, -]+)", n.source) for n in KNOWN.notes]
+    codes = {c.strip() for found in named if found for c in found[1].split(",")}
+    assert len(codes) >= 20
+    assert {c for c in codes if f'"{c}"' not in code} == set()
