@@ -19,6 +19,7 @@ from search.parts import (
     Pick,
     Policy,
     Proposal,
+    Proposals,
     Relative,
     Request,
     Surroundings,
@@ -129,13 +130,7 @@ class Expander:
             (pick, n, self._request(view, pick, n * self._wanted(pick, policy), f"{seed}/{i}"))
             for i, (pick, n) in enumerate(groups.items())
         ]
-        with ThreadPoolExecutor(self.evaluator.pool.size) as threads:
-            try:
-                answers = list(threads.map(self._ask, [r for _, _, r in requests]))
-            except BaseException:
-                self.evaluator.pool.close()
-                threads.shutdown(wait=True, cancel_futures=True)
-                raise
+        answers = self._answers([r for _, _, r in requests])
         planned: list[Planned] = []
         exhausted = []
         for (pick, n, _), answer in zip(requests, answers, strict=True):
@@ -177,7 +172,19 @@ class Expander:
         operator outside of a worker proposes costs more than judging it."""
         return 1 if pick.descend or not self.operator.in_worker else policy.oversample
 
-    def _ask(self, request: Request) -> dict[str, Any]:
+    def _answers(self, requests: Sequence[Request]) -> list[dict[str, Any]]:
+        """What the operator says to each request, screened."""
+        together = getattr(self.operator, "propose_all", None)
+        given = list(together(requests)) if together is not None else [None] * len(requests)
+        with ThreadPoolExecutor(self.evaluator.pool.size) as threads:
+            try:
+                return list(threads.map(self._ask, requests, given))
+            except BaseException:
+                self.evaluator.pool.close()
+                threads.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def _ask(self, request: Request, given: Proposals | None) -> dict[str, Any]:
         """The operator's answer, screened. What fails is an answer without proposals."""
         c, pool, limits = self.config, self.evaluator.pool, self.evaluator.limits
         try:
@@ -185,7 +192,7 @@ class Expander:
                 task = {"operator": c.operator, "request": request, "dims": c.dims}
                 answer: dict[str, Any] = pool.run(f"{_TASKS}:propose", task, limits)
                 return answer
-            found = self.operator.propose(request)
+            found = given if given is not None else self.operator.propose(request)
             self.spent = self.spent or found.spent
             task = {
                 "texts": [p.text for p in found.items], "program": c.program,

@@ -175,7 +175,8 @@ class Surroundings:
 class Operator(Protocol):
     """The universal operator. ``in_worker``: ``propose`` is called in a worker process.
 
-    One that is not may have a class method ``connect(surroundings)``, which then makes it.
+    One that is not may have a class method ``connect(surroundings)``, which then makes it, and
+    ``propose_all(requests)``, which answers a round's requests at once in the search's own thread.
     """
 
     in_worker: bool

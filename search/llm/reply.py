@@ -52,11 +52,10 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Refused:
-    """Why a reply cannot be used. ``ir`` is the KE-IR that it led to, where there was any."""
+    """Why a reply cannot be used."""
 
     diagnostics: tuple[Diagnostic, ...]
     rationale: str = ""
-    ir: str = ""
 
     def render(self, most: int = 6) -> str:
         """For the model, and for people: what is wrong, where, and what was expected."""
@@ -99,7 +98,7 @@ def read_reply(
                 "change what bounds it",
             )
     except IRError as error:
-        return Refused(error.diagnostics, rationale, text[:MOST_CHARS])
+        return Refused(error.diagnostics, rationale)
     return Accepted(text_of(module), label, decision.kind, rationale)
 
 

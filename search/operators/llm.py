@@ -14,14 +14,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from ke_ir.diagnostics import Diagnostic
 from ke_ir.ir import Module
 from ke_ir.parser import parse
+from search.evaluation.pool import WorkerFailed
 from search.knowledge.folders import default_folders
 from search.knowledge.index import Knowledge
 from search.knowledge.kinds import op_kind
 from search.knowledge.notes import Note
 from search.llm.prompt import Asked, PromptTooLarge, Style, again, ask, phase_of
-from search.llm.reply import Accepted, Refused
+from search.llm.reply import MOST_CHARS, Accepted, Refused
 from search.llm.types import LlmConfig, Prompt, Reply
 from search.parts import Proposal, Proposals, Request, Surroundings
 
@@ -41,8 +43,9 @@ class Completer(Protocol):
 
 @dataclass
 class _Talk:
-    """The conversation about one child."""
+    """The conversation about one child of a request's candidate."""
 
+    request: Request
     asked: Asked
     seed: int
     turns: list[dict[str, Any]] = field(default_factory=list)
@@ -73,6 +76,13 @@ class _Talk:
             self.turns[-1]["diagnostics"] = [d.to_dict() for d in outcome.diagnostics]
         else:
             self.turns[-1] |= {"form": outcome.kind, "label": outcome.label}
+
+    @property
+    def wrong(self) -> str:
+        """Why nothing came of it, in a line."""
+        if not isinstance(self.outcome, Refused):
+            return self.error
+        return "; ".join(f"{d.code}: {d.message}" for d in self.outcome.diagnostics[:3])
 
     def transcript(self) -> str:
         """All of it as JSON."""
@@ -111,88 +121,109 @@ class Llm:
 
     def propose(self, request: Request) -> Proposals:
         """One child for each conversation; what is wrong with a reply stands in its ``error``."""
-        module = parse(request.text)
-        offered = self.work(
-            "search.llm.tasks:offers", {"text": request.text, "tried": request.tried}
-        )
-        try:
-            talks = [self._begin(request, module, offered, i) for i in range(request.count)]
-        except PromptTooLarge as error:
-            self.problems[str(error)] += request.count
-            return self._drawn(request, [], request.count, str(error))
-        open_ = talks
+        return self.propose_all([request])[0]
+
+    def propose_all(self, requests: Sequence[Request]) -> list[Proposals]:
+        """The same for a whole round, whose conversations are held at once."""
+        asked = [self._begin(r) for r in requests]
+        open_ = [t for talks, _ in asked for t in talks]
         for _ in range(self.config.mends + 1):
-            open_ = self._turn(request, open_)
+            open_ = self._turn(open_)
             if not open_:
                 break
-        made = [t for t in talks if t.outcome is not None]
-        lost = [t for t in talks if t.outcome is None]
-        items = [self._proposal(request, t) for t in made]
+        return [
+            self._answer(r, talks, fault) for r, (talks, fault) in zip(requests, asked, strict=True)
+        ]
+
+    def _begin(self, request: Request) -> tuple[list[_Talk], str]:
+        """Its conversations, or why there are none."""
+        task = {"text": request.text, "tried": request.tried}
+        try:
+            module, offered = parse(request.text), self.work("search.llm.tasks:offers", task)
+            talks = []
+            for at in range(request.count):
+                seed = _number(f"{request.seed}/{at}")
+                asked = ask_for(request, module, offered, self.knowledge, self.style, seed)
+                talks.append(_Talk(request, asked, seed))
+        except (PromptTooLarge, WorkerFailed) as error:
+            self.problems[str(error)] += request.count
+            return [], str(error)
+        return talks, ""
+
+    def _answer(self, request: Request, talks: Sequence[_Talk], fault: str) -> Proposals:
+        """What came of the conversations, and children by ``rules`` where no reply came."""
         spent = self.completer.spent
-        if spent or not lost:
+        lost = [t for t in talks if t.outcome is None]
+        told = [t for t in talks if t.outcome is not None or t.tokens or not spent]
+        items = [self._proposal(t) for t in told]
+        count = len(lost) if talks else request.count
+        if spent or not count:
             return Proposals(tuple(items), spent=spent)
-        return self._drawn(request, items, len(lost), lost[0].error)
+        wanted = replace(request, count=count, descend=False)
+        task = {"operator": "rules", "request": wanted, "dims": request.dims}
+        try:
+            answer = self.work("search.tasks:propose", task)
+        except WorkerFailed as error:
+            self.problems[str(error)] += 1
+            return Proposals(tuple(items), exhausted=not items)
+        why = fault or lost[0].error
+        rationale = f"drawn by rules, for want of a reply: {why}"
+        drawn = [replace(p, rationale=rationale) for p in answer["items"]]
+        return Proposals((*items, *drawn), exhausted=answer["exhausted"])
 
-    def _begin(self, request: Request, module: Module, offered: Sequence[str], at: int) -> _Talk:
-        seed = _number(f"{request.seed}/{at}")
-        return _Talk(ask_for(request, module, offered, self.knowledge, self.style, seed), seed)
-
-    def _turn(self, request: Request, talks: Sequence[_Talk]) -> list[_Talk]:
+    def _turn(self, talks: Sequence[_Talk]) -> list[_Talk]:
         """One prompt and reply each; gives those that are to be mended."""
-        replies = self.completer.complete([t.asked.prompt for t in talks])
-        heard = []
+        replies = self.completer.complete([t.asked.prompt for t in talks]) if talks else []
+        heard: dict[int, list[tuple[_Talk, Reply]]] = {}
         for talk, reply in zip(talks, replies, strict=True):
             talk.heard(reply)
             if reply.error:
                 self.problems[reply.error] += 1
             else:
-                heard.append((talk, reply))
-        task = {
-            "text": request.text, "program": request.program,
-            "replies": [
-                {"text": r.text, "menu": t.asked.menu, "forms": t.asked.forms} for t, r in heard
-            ],
-        }  # fmt: skip
-        outcomes = self.work("search.llm.tasks:read", task) if heard else []
+                heard.setdefault(id(talk.request), []).append((talk, reply))
         left = []
-        for (talk, reply), outcome in zip(heard, outcomes, strict=True):
-            talk.judged(outcome)
-            if isinstance(outcome, Refused):
-                seed = (talk.seed + len(talk.turns)) % (1 << 31)
-                mended = again(talk.asked, reply.text, outcome, seed, self._most())
-                if mended is not None:
-                    talk.asked = mended
+        for group in heard.values():
+            for (talk, reply), outcome in zip(group, self._read(group), strict=True):
+                talk.judged(outcome)
+                if isinstance(outcome, Refused) and self._mend(talk, reply, outcome):
                     left.append(talk)
         return left
 
-    def _most(self) -> int:
-        """Tokens of a prompt that holds a reply and what is wrong with it, too."""
-        return self.config.prompt_tokens + self.config.reply_tokens
+    def _read(self, group: Sequence[tuple[_Talk, Reply]]) -> list[Accepted | Refused]:
+        """The replies to one request, in a worker."""
+        request = group[0][0].request
+        task = {
+            "text": request.text, "program": request.program,
+            "replies": [
+                {"text": r.text, "menu": t.asked.menu, "forms": t.asked.forms} for t, r in group
+            ],
+        }  # fmt: skip
+        try:
+            found: list[Accepted | Refused] = self.work("search.llm.tasks:read", task)
+        except WorkerFailed as error:
+            said = f"the reply cannot be read: {error.cause}: {error.reason}"
+            return [Refused((Diagnostic("worker", said),))] * len(group)
+        return found
 
-    def _proposal(self, request: Request, t: _Talk) -> Proposal:
-        outcome = t.outcome
-        if isinstance(outcome, Accepted):
-            made = Proposal(outcome.text, outcome.label, outcome.kind)
+    def _mend(self, talk: _Talk, reply: Reply, refused: Refused) -> bool:
+        """Prepare the next prompt of a conversation; false where it would be too long."""
+        seed = (talk.seed + len(talk.turns)) % (1 << 31)
+        most = self.config.prompt_tokens + self.config.reply_tokens
+        mended = again(talk.asked, reply.text, refused, seed, most)
+        talk.asked = mended or talk.asked
+        return mended is not None
+
+    def _proposal(self, t: _Talk) -> Proposal:
+        if isinstance(t.outcome, Accepted):
+            made = Proposal(t.outcome.text, t.outcome.label, t.outcome.kind)
         else:
-            assert outcome is not None
-            wrong = "; ".join(f"{d.code}: {d.message}" for d in outcome.diagnostics[:3])
-            label = f"reply({request.seed}, {t.seed})"
-            made = Proposal(outcome.ir, label, "failed", error=wrong)
+            label = f"reply({t.request.seed}, {t.seed})"
+            made = Proposal(t.turns[-1]["reply"][:MOST_CHARS], label, "failed", error=t.wrong)
         return replace(
             made, seconds=t.seconds, tokens=t.tokens, money=t.money,
-            rationale=outcome.rationale, transcript=self.keep(t.transcript()),
+            rationale=t.outcome.rationale if t.outcome is not None else "",
+            transcript=self.keep(t.transcript()),
         )  # fmt: skip
-
-    def _drawn(
-        self, request: Request, items: Sequence[Proposal], count: int, why: str
-    ) -> Proposals:
-        """With ``count`` children by ``rules`` in place of those that no reply came for."""
-        wanted = replace(request, count=count, descend=False)
-        task = {"operator": "rules", "request": wanted, "dims": request.dims}
-        answer = self.work("search.tasks:propose", task)
-        rationale = f"drawn by rules, for want of a reply: {why}"
-        drawn = [replace(p, rationale=rationale) for p in answer["items"]]
-        return Proposals((*items, *drawn), exhausted=answer["exhausted"] and not items)
 
 
 def style_of(config: LlmConfig) -> Style:

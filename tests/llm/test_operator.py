@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from ke_ir.parser import parse
 from search.candidates import text_of
 from search.config import Config
+from search.evaluation.pool import WorkerFailed
 from search.operators.diagnosis import Diagnosis, Failure, Finding
 from search.operators.llm import Llm
 from search.parts import Relative, Request
@@ -86,11 +87,39 @@ def test_bad_replies_are_edges_with_a_reason(
 
 def test_without_a_server_rules_go_on(operator: Callable[..., Llm]) -> None:
     llm = operator(Played("!connection refused", "pick.json"))
-    found = llm.propose(request(2)).items
-    assert len(found) == 2 and not any(p.error for p in found)
-    by_rules = [p for p in found if "drawn by rules" in p.rationale]
-    assert len(by_rules) == 1 and "connection refused" in by_rules[0].rationale
+    failed, picked, drawn = llm.propose(request(2)).items
+    assert (failed.kind, failed.error) == ("failed", "connection refused")
+    assert not picked.error and picked.label == "whole_row(@rms_norm, %d)"
+    assert not drawn.error and drawn.kind == "rewrite"
+    assert drawn.rationale == "drawn by rules, for want of a reply: connection refused"
     assert llm.problems == {"connection refused": 1}
+
+
+def test_a_round_is_asked_for_at_once(operator: Callable[..., Llm]) -> None:
+    played = Played("whole_wrong_type.md", "pick.json", "whole.md")
+    one, two = operator(played).propose_all([request(), request(seed="0/1/1")])
+    assert [p.kind for p in (*one.items, *two.items)] == ["kernel", "rewrite"]
+    assert len(played.prompts) == 3
+
+
+def test_a_worker_that_fails_costs_one_request(operator: Callable[..., Llm]) -> None:
+    llm = operator(Played("pick.json"))
+    work = llm.work
+
+    def failing(function: str, task: Mapping[str, object]) -> object:
+        if function.endswith(":read"):
+            raise WorkerFailed("timeout", "60 s are over")
+        return work(function, task)
+
+    llm.work = failing
+    (found,) = llm.propose(request()).items
+    assert "timeout: 60 s are over" in found.error
+
+
+def test_a_prompt_that_does_not_fit_is_told(operator: Callable[..., Llm]) -> None:
+    played = Played("pick.json")
+    (found,) = operator(played, prompt_tokens=200).propose(request()).items
+    assert not played.prompts and "does not fit into 200 tokens" in found.rationale
 
 
 def test_a_budget_that_is_used_up_ends_it(operator: Callable[..., Llm]) -> None:
