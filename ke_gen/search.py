@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ke_gen.faults import BAD_INPUT, WRONG, Fault
+from ke_gen.llm_options import llm_config, llm_options, print_prompt
 from ke_gen.runs import opened, record_of, store_option
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ _DEFAULT_CANDIDATES = 200
 @click.option("--kernel", metavar="NAME", default="", help="Which one, when a file has several.")
 @click.option("--from-op", is_flag=True, help="Leave out the file's own kernels.")
 @click.option("--out", metavar="DIR", default="", help="Where the results go; FILE's stem + -best.")
+@llm_options
 @store_option
 @click.argument("file")
 def search(
@@ -79,6 +81,8 @@ def search(
     out: str,
     store_url: str,
     file: str,
+    dry_run: bool,
+    **llm: Any,
 ) -> int:
     """Search for the fastest correct kernel of FILE's op on each target.
 
@@ -102,12 +106,17 @@ def search(
     limits = Limits(seconds, candidates, stall, roofline, tokens, money)
     if limits == Limits():
         limits = Limits(candidates=_DEFAULT_CANDIDATES)
+    settings = llm_config(operator, **llm)
+    if dry_run:
+        config = Config(program.name, "", file, names, dims, seed=seed, llm=settings)
+        return print_prompt(config, text)
     with opened(store_url) as store:
         config = Config(
             program=program.name, text=store.artifacts.put(text), file=file,
             targets=names, dims=dims, policy=policy, operator=operator, fitness=fitness,
             memory=memory, weights=_weights(weights, names), seed=seed, drafts=drafts,
-            limits=limits, warm=_warm(store, module, program.name, names) if warm_start else (),
+            limits=limits, llm=settings,
+            warm=_warm(store, module, program.name, names) if warm_start else (),
         )  # fmt: skip
         try:
             run = start(store, config)
@@ -189,6 +198,8 @@ def _finish(store: Store, running: Search, reason: str, out: str) -> int:
     folder = Path(out or f"{Path(running.config.file).stem or running.config.program}-best")
     found = write_best(store, running.config, running.graph, folder)
     print_summary(running, reason, found)
+    for what, count in running.expander.problems.items():
+        click.echo(f"operator {running.config.operator}: {what} ({count} times)", err=True)
     return 0 if any(b.node is not None for b in found) else WRONG
 
 

@@ -86,6 +86,12 @@ class Expander:
         if (close := getattr(self._operator, "close", None)) is not None:
             close()
 
+    @property
+    def problems(self) -> Mapping[str, int]:
+        """What the operator met with and went on, and how often."""
+        found: Mapping[str, int] = getattr(self._operator, "problems", {})
+        return found
+
     def _surroundings(self) -> Surroundings:
         def work(function: str, task: Mapping[str, Any]) -> Any:
             return self.evaluator.pool.run(function, task, self.evaluator.limits)
