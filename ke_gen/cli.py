@@ -25,6 +25,7 @@ COMMANDS = {
     "show": "ke_gen.show:show",
     "blame": "ke_gen.blame:blame",
     "report": "ke_gen.run_report:report",
+    "export-trajectories": "ke_gen.export:export",
     "knowledge": "ke_gen.knowledge:knowledge",
 }
 """Subcommands. The main form, ``ke-gen --target T FILE``, has none."""

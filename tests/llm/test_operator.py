@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
+from ke_gen.cli import main
 from ke_ir.parser import parse
 from search.candidates import text_of
 from search.config import Config
@@ -18,7 +20,7 @@ from search.parts import Relative, Request
 from search.run import Search, start
 from search.store import Store
 from search.termination import Limits
-from tests.llm.conftest import EXAMPLES, Played, derived
+from tests.llm.conftest import EXAMPLES, REPLIES, Played, derived
 
 RMS = text_of(derived("rms_norm"))
 
@@ -217,3 +219,34 @@ def test_a_resumed_run_goes_on_with_what_was_spent(
         assert again.tokens == search.tokens > 0
         assert again.config.llm == search.config.llm
         assert len(again.graph) == len(search.graph)
+
+
+def test_trajectories(store: Store, play: Callable[[Played], None], tmp_path: Path) -> None:
+    names = ("whole_wrong_meaning.md", "whole_wrong_type.md", "whole.md")
+    played = Played(*names)
+    play(played)
+    search = searched(store, "rms_norm", 3, dims={"B": 8}, batch=1)
+    out = tmp_path / "replies.jsonl"
+    with pytest.raises(SystemExit) as end:
+        main(["export-trajectories", search.id, "--store", store.where, "-o", str(out)])
+    assert end.value.code == 0
+    wrong, refused, good = (json.loads(line) for line in out.read_text().splitlines())
+    assert [t["reply"] for t in (wrong, refused, good)] == [
+        (REPLIES / name).read_text() for name in names
+    ]
+    assert (wrong["verdict"], wrong["reward"]) == ("wrong", -1.0)
+    assert (refused["verdict"], refused["reward"]) == ("refused", -1.0)
+    assert refused["diagnostics"][0]["code"] == "load-type" and not refused["node"]
+    assert good["verdict"] == "correct" and good["form"] == "kernel"
+    assert good["reward"] == pytest.approx(math.log(speed_up(search)), abs=1e-5)
+    assert good["scores"]["kea.kea2"]["kind"] == "simulated"
+    assert [m["role"] for m in good["prompt"]] == ["system", "user", "assistant", "user"]
+
+
+def test_a_run_without_a_model_has_no_trajectories(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = searched(store, "rms_norm", 1, dims={"B": 8}, operator="rules")
+    with pytest.raises(SystemExit) as end:
+        main(["export-trajectories", search.id, "--store", store.where])
+    assert end.value.code == 2 and "no replies" in capsys.readouterr().err
