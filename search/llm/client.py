@@ -101,7 +101,7 @@ class Client:
         try:
             async with asyncio.timeout(self.config.timeout):
                 page = await self._connection().models.list()
-                return tuple(str(model.id) for model in page.data)
+                return tuple(self._redacted(str(model.id)) for model in page.data)
         except (TimeoutError, openai.OpenAIError, ValueError, TypeError, AttributeError) as error:
             what = self._redacted(str(error) or type(error).__name__)
             where = self.config.base_url or "OpenAI"
@@ -225,7 +225,7 @@ class Most:
         """
         if not out.worked:
             return 0, 0
-        if out.tokens_in is not None and out.tokens_out is not None:
+        if out.finish and out.tokens_in is not None and out.tokens_out is not None:
             return out.tokens_in, out.tokens_out
         seen = len(out.text.encode()) + out.hidden
         most = self.prompt.max_tokens

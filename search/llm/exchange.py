@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -34,14 +34,14 @@ DROPPABLE = ("temperature", "seed", "stream_options", "max_tokens")
 
 @dataclass
 class Outcome:
-    """``text`` and ``finish`` as far as they came. ``error``: why they are of no use.
+    """What came of a reply, with ``hidden`` bytes of reasoning. ``error``: why it is of no use.
 
     ``again``: trying again may help, after ``wait`` seconds where the server says so. ``worked``:
     the model may have been at work, so that the call may cost. ``tokens_in`` and ``tokens_out`` are
     the server's, ``None`` where it does not tell. ``refused`` is a parameter it does not know.
     """
 
-    text: str = ""
+    parts: list[str] = field(default_factory=list)
     finish: str = ""
     hidden: int = 0
     tokens_in: int | None = None
@@ -51,6 +51,11 @@ class Outcome:
     wait: float | None = None
     worked: bool = True
     refused: str = ""
+
+    @property
+    def text(self) -> str:
+        """As far as it came."""
+        return "".join(self.parts)
 
 
 async def exchange(
@@ -72,8 +77,9 @@ async def exchange(
     except openai.APIStatusError as error:
         _status(error, out)
     except openai.APIConnectionError as error:
-        out.error, out.again = f"no connection: {error.__cause__ or error}", True
         out.worked = not isinstance(error.__cause__, httpx2.ConnectError)
+        what = "the connection broke" if out.worked else "no connection"
+        out.error, out.again = f"{what}: {error.__cause__ or error}", True
     except httpx2.HTTPError as error:
         out.error, out.again = f"the connection broke: {error or type(error).__name__}", True
     except openai.APIError as error:
@@ -83,7 +89,6 @@ async def exchange(
 
 
 async def _read(chunks: AsyncIterator[Any], most_tokens: int, out: Outcome) -> None:
-    parts: list[str] = []
     size = seen = count = 0
     async for chunk in chunks:
         seen += 1
@@ -97,15 +102,12 @@ async def _read(chunks: AsyncIterator[Any], most_tokens: int, out: Outcome) -> N
             out.hidden += len(thought.encode())
             size += len((text + thought).encode())
             if text:
-                parts.append(text)
-        out.text = "".join(parts) if out.finish else out.text
+                out.parts.append(text)
         if count > most_tokens or size > most_tokens * _BYTES_PER_TOKEN:
-            out.text = "".join(parts)
             out.error = f"the reply goes on after the {most_tokens} tokens it may have: cut off"
-            out.finish = ""
+            out.tokens_in = out.tokens_out = None
             return
-    out.text = "".join(parts)
-    if not parts and not out.finish:
+    if not out.parts and not out.finish:
         what = "events that are no completion" if seen else "no completion"
         out.error = f"the server answers with {what}: is the base URL right?"
     elif not out.finish:
@@ -128,6 +130,8 @@ def _status(error: APIStatusError, out: Outcome) -> None:
     out.worked = False
     out.again = error.status_code in _AGAIN or error.status_code >= 500
     out.wait = retry_after(error.response.headers.get("retry-after", ""))
+    if out.wait:
+        out.error += f", and asks to wait {out.wait:g} s"
     if error.status_code == 400 and body.get("param") in DROPPABLE:
         out.refused = body["param"]
 
