@@ -1,6 +1,6 @@
 """Prompts are golden files, and keep to their budget of tokens whatever is put into them.
 
-``KE_GEN_GOLDEN=1 pytest tests/llm/test_prompt.py`` writes the files anew.
+``UPDATE_GOLDEN=1 pytest tests/llm/test_prompt.py`` writes the files anew.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ CASES = {
 def test_golden(name: str) -> None:
     found = shown(asked(*CASES[name]))
     file = GOLDEN / f"{name}.md"
-    if os.environ.get("KE_GEN_GOLDEN"):
+    if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(found, encoding="utf-8")
     assert found == file.read_text(encoding="utf-8")
 
@@ -98,7 +98,7 @@ def test_golden_retry() -> None:
     assert second is not None
     text = "\n".join(f"=== {m.role}\n{m.content}" for m in second.prompt.messages[2:])
     file = GOLDEN / "retry.md"
-    if os.environ.get("KE_GEN_GOLDEN"):
+    if os.environ.get("UPDATE_GOLDEN"):
         file.write_text(text, encoding="utf-8")
     assert text == file.read_text(encoding="utf-8")
     third = again(second, "x" * 100_000, wrong, 9, 16_000)
