@@ -58,7 +58,7 @@ def test_down() -> None:
 
 
 def test_slow() -> None:
-    reply, asked, _ = one(hangs, says("in time"), timeout=1.0)
+    reply, asked, _ = one(hangs, says("in time"), timeout=3.0)
     assert reply.text == "in time" and asked == 2
     assert (reply.tokens_in, reply.tokens_out) == (MOST_IN + 5, 20 + 2)
     reply, asked, _ = one(hangs, timeout=0.2, retries=1)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
-from search.llm.budget import most_tokens_in
-from search.llm.client import FILE
+import pytest
+
+from search.llm.budget import Budget, most_tokens_in
+from search.llm.client import FILE, Client
 from search.llm.types import Constraint, LlmConfig, Message, Prompt
+from search.operators.llm import Llm
 from search.run import Search
 from search.store import Store
 from search.termination import Limits
 from tests.llm.server import Answer, drops, events, page, refuses, says, serving
+from tests.llm.test_client import KEY
 from tests.llm.test_operator import REPLIES, searched
 
 USAGE = (3000, 60)
@@ -28,6 +33,12 @@ def settings(url: str, **changes: Any) -> LlmConfig:
         url, (("small", 1.0),), reply_tokens=400, prompt_tokens=6000, mends=1, retries=0,
         timeout=60.0, concurrency=1, **changes,
     )  # fmt: skip
+
+
+def budget_of(search: Search) -> Budget:
+    operator = search.expander.operator
+    assert isinstance(operator, Llm) and isinstance(operator.completer, Client)
+    return operator.completer.budget
 
 
 def asked_for(body: dict[str, Any]) -> int:
@@ -53,6 +64,7 @@ def test_a_search_goes_on_with_what_works(store: Store) -> None:
     kinds = {e.kind for e in search.graph.edges()}
     assert "kernel" in kinds and "rewrite" in kinds
     assert search.graph.best("kea.kea2") is not None
+    assert search.tokens == budget_of(search).used.tokens
 
 
 def test_a_search_keeps_its_budget_to_the_token(store: Store) -> None:
@@ -61,7 +73,7 @@ def test_a_search_keeps_its_budget_to_the_token(store: Store) -> None:
         config = settings(server.url)
         limits = Limits(candidates=50, tokens=limit)
         search = searched(store, "rms_norm", 50, dims={"B": 8}, llm=config, limits=limits)
-    assert 0 < search.tokens <= limit
+    assert 0 < search.tokens <= limit and search.tokens == budget_of(search).used.tokens
     lost = sum(asked_for(body) for body in server.requests[2:])
     assert search.tokens <= 2 * sum(USAGE) + lost <= limit
     assert "tokens" in store.run(search.id).message
@@ -79,6 +91,26 @@ def test_a_search_carried_on_asks_nothing_again(store: Store) -> None:
     assert first.tokens == second.tokens > 0
     turns = transcripts(store, second)
     assert turns and all(t["tokens_in"] == USAGE[0] for t in turns)
+
+
+def test_the_key_is_not_in_the_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Though the server repeats it in errors, in a rationale, and in prose."""
+    monkeypatch.setenv("MY_KEY", KEY)
+    caplog.set_level(logging.DEBUG)
+    pick = {"rationale": f"with {KEY}", "action": "rewrite", "rewrites": [1], "edits": [], "ir": ""}
+    answers = [refuses(401, f"bad key {KEY}"), says(KEY), says(json.dumps(pick))]
+    with serving(*answers) as server:
+        config = settings(server.url, key_env="MY_KEY")
+        search = searched(store, "rms_norm", 4, dims={"B": 8}, llm=config)
+    assert all(h["authorization"] == f"Bearer {KEY}" for h in server.headers)
+    assert any("[key]" in e.rationale for e in search.graph.edges())
+    files = [p for p in Path(store.folder).rglob("*") if p.is_file()]
+    assert len(files) > 10 and not any(KEY.encode() in p.read_bytes() for p in files)
+    told = capfd.readouterr()
+    assert KEY not in caplog.text + told.out + told.err + repr(search.expander.problems)
 
 
 def transcripts(store: Store, search: Search) -> list[dict[str, Any]]:
