@@ -134,6 +134,7 @@ def small_server() -> Iterator[str]:
     params.model.path = str(next(Path(package.origin).parent.glob("*.gguf")))
     params.model_alias = {MODEL}
     params.n_ctx, params.n_parallel, params.warmup, params.verbosity = 8192, 1, False, -1
+    # Threads of a model wait for each other in a loop: on a busy machine, two are ten times slower.
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     server = xllamacpp.Server(params)
     yield f"{server.listening_address}/v1"
