@@ -33,9 +33,9 @@ from ke_ir.printer import (
     INDENT,
     print_equation,
     print_head,
+    print_header,
     print_op,
     print_program_head,
-    print_signature,
     print_tuned,
     print_yield,
 )
@@ -82,9 +82,11 @@ def diff_modules(a: Module, b: Module) -> tuple[Change, ...]:
     for kind, x, y in _align(a.items, b.items, keys_a, keys_b):
         if kind == SAME:
             assert x is not None and y is not None
-            out.append(_diff_item(x, y))
+            out.append(_diff_item(x, y, a.items, b.items))
+        elif y is None:
+            out.append(_whole_item(x, kind, a.items))  # type: ignore[arg-type]
         else:
-            out.append(_whole_item(x if y is None else y, kind))  # type: ignore[arg-type]
+            out.append(_whole_item(y, kind, b.items))  # type: ignore[arg-type]
     return tuple(out)
 
 
@@ -122,12 +124,12 @@ def _align(
                 yield ADDED, None, b[j]
 
 
-def _diff_item(x: object, y: object) -> Change:
+def _diff_item(x: object, y: object, a: tuple[Item, ...], b: tuple[Item, ...]) -> Change:
     if isinstance(x, Tuned) and isinstance(y, Tuned):
         before, after = print_tuned(x), print_tuned(y)
         return Change(_kind(before, after), before, after)
     assert isinstance(x, Signature) and isinstance(y, Signature)
-    before, after = print_signature(x), print_signature(y)
+    before, after = print_header(x, a), print_header(y, b)
     inside: tuple[Change, ...]
     if isinstance(x, OpDef) and isinstance(y, OpDef):
         inside = _diff_lines([print_equation(e) for e in x.equations],
@@ -147,10 +149,10 @@ def _kind(before: str, after: str) -> str:
     return SAME if before == after else CHANGED
 
 
-def _whole_item(i: Item, kind: str) -> Change:
+def _whole_item(i: Item, kind: str, among: tuple[Item, ...]) -> Change:
     if isinstance(i, Tuned):
         return _one(print_tuned(i), kind)
-    head = print_signature(i)
+    head = print_header(i, among)
     if isinstance(i, OpDef):
         inside = tuple(_one(print_equation(e), kind) for e in i.equations)
     else:

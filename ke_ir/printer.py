@@ -42,15 +42,20 @@ def print_item(i: Item, among: tuple[Item, ...] = ()) -> str:
     if isinstance(i, OpDef):
         lines = [print_signature(i), "{", *(INDENT + print_equation(e) for e in i.equations), "}"]
     else:
-        inherits = i.dims == inherited_dims(i, among)
-        head = print_signature(i, with_dims=not inherits)
-        lines = [f"{head} {{"] if inherits or not i.dims else [head, "{"]
+        head = print_header(i, among)
+        lines = [head, "{"] if "\n" in head else [f"{head} {{"]
         if isinstance(i, Kernel):
             _block(i.body, 1, lines)
         else:
             _program_block(i.body, 1, lines)
         lines.append("}")
     return "\n".join(lines) + "\n"
+
+
+def print_header(s: Signature, among: tuple[Item, ...]) -> str:
+    """The header of an item, without dims that it inherits from one of those items."""
+    inherits = not isinstance(s, OpDef) and s.dims == inherited_dims(s, among)  # type: ignore[arg-type]
+    return print_signature(s, with_dims=not inherits)
 
 
 def print_equation(e: Equation) -> str:

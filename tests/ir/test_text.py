@@ -156,7 +156,7 @@ def test_words_of_the_language_do_not_name_tensors_dims_or_indices(word: str) ->
 def test_random_ops_have_every_kind_of_expression() -> None:
     seen: set[object] = set()
 
-    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=500, deadline=None, derandomize=True, database=None)
     @given(op_defs())
     def collect(op: OpDef) -> None:
         for e in (n for eq in op.equations for n in walk(eq.rhs)):
