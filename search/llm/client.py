@@ -13,6 +13,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -52,6 +53,8 @@ class Client:
     def __init__(
         self, config: LlmConfig, cache: ReplyCache, budget: Budget, first_wait: float = _FIRST_WAIT
     ) -> None:
+        if find_spec("openai") is None:
+            raise PartError("the package `openai` is not installed", "pip install ke-gen[llm]")
         _check_url(config.base_url)
         self.config, self.cache, self.budget = config, cache, budget
         self.spent = ""

@@ -312,3 +312,10 @@ def test_no_model_is_named() -> None:
         pytest.raises(PartError, match="no language model"),
     ):
         asked.complete([prompt()])
+
+
+def test_the_package_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.llm.client.find_spec", lambda name: None)
+    with pytest.raises(PartError, match="not installed") as caught:
+        client("http://127.0.0.1:1/v1")
+    assert "ke-gen[llm]" in caught.value.fix
