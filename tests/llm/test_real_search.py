@@ -36,7 +36,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def searched(store: Store, base_url: str, count: int) -> Search:
     llm = LlmConfig(
-        base_url, ((MODEL, 1.0),), prompt_tokens=900, reply_tokens=200, mends=1, concurrency=1
+        base_url, ((MODEL, 1.0),), prompt_tokens=900, reply_tokens=200, mends=0, concurrency=1
     )
     config = Config(
         program="add_relu", text=store.artifacts.put((EXAMPLES / "add_relu.ir").read_text()),
@@ -48,9 +48,7 @@ def searched(store: Store, base_url: str, count: int) -> Search:
     return search
 
 
-def test_every_step_is_legal_and_a_seed_repeats(
-    base_url: str, store: Store, tmp_path: Path
-) -> None:
+def test_every_step_is_legal_and_a_seed_repeats(store: Store, tmp_path: Path) -> None:
     with small_server() as url:
         search = searched(store, url, 3)
     steps = [e for e in search.graph.edges() if e.outcome != "rejected"]
@@ -65,20 +63,21 @@ def test_every_step_is_legal_and_a_seed_repeats(
         (*_, last) = json.loads(store.artifacts.text(e.transcript))["turns"]
         assert last["model"] == MODEL and json.loads(last["reply"])["rewrites"]
     with open_store(str(tmp_path / "other")) as other, small_server() as url:
-        again = searched(other, url, 3)
-        assert [e.label for e in again.graph.edges()] == [e.label for e in search.graph.edges()]
-        assert again.tokens == search.tokens
+        (again,) = searched(other, url, 2).graph.edges()
+    first = next(search.graph.edges())
+    assert (again.label, again.child, again.tokens) == (first.label, first.child, first.tokens)
 
 
-def test_a_bounded_kernel_is_written(base_url: str) -> None:
+def test_a_bounded_kernel_is_written() -> None:
     """By GBNF: it ends by itself, and has the form of KE-IR."""
     module = derived("rms_norm")
     grammar = reply_grammar(module, "rms_norm", 0, (KERNEL,), statements=1)
     prompt = Prompt(
         (Message("user", "Write a kernel."),), Constraint("gbnf", None, grammar), 1000, 0.7, 3
     )
-    config = LlmConfig(base_url, ((MODEL, 1.0),), timeout=120.0)
-    with Client(config, ReplyCache(None), Budget()) as client:
-        (reply,) = client.complete([prompt])
+    with small_server() as url:
+        config = LlmConfig(url, ((MODEL, 1.0),), timeout=120.0)
+        with Client(config, ReplyCache(None), Budget()) as client:
+            (reply,) = client.complete([prompt])
     assert not reply.error and reply.finish == "stop", reply
     assert parse(reply.text + print_item(module.ops["rms_norm"])).kernels
