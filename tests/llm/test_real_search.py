@@ -36,7 +36,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def searched(store: Store, base_url: str, count: int) -> Search:
     llm = LlmConfig(
-        base_url, ((MODEL, 1.0),), prompt_tokens=900, reply_tokens=200, mends=0, concurrency=1
+        base_url,
+        ((MODEL, 1.0),),
+        "gbnf",
+        prompt_tokens=900,
+        reply_tokens=200,
+        mends=0,
+        concurrency=1,
     )
     config = Config(
         program="add_relu", text=store.artifacts.put((EXAMPLES / "add_relu.ir").read_text()),
