@@ -60,6 +60,8 @@ def _print(graph: SearchGraph, node: Node, text: str) -> None:
     print_wrapped(came, "  ")
     if edge.reason:
         print_wrapped(edge.reason, "  ")
+    if edge.rationale:
+        print_wrapped(f"said: {' '.join(edge.rationale.split())}", "  ")
     for target, score in node.scores.items():
         print_wrapped(f"{target}: {_score(score)}", "  ")
     path = [graph.lineage_edge(k).label for k in graph.lineage(node.key)]
