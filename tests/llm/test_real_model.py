@@ -18,8 +18,8 @@ from tests.llm.conftest import MODEL
 
 @pytest.fixture
 def small(base_url: str) -> Iterator[Client]:
-    """A client of it, with an empty cache."""
-    config = LlmConfig(base_url, ((MODEL, 1.0),), timeout=120.0, concurrency=2, retries=0)
+    """A client of it, with an empty cache. The server drops a connection now and then."""
+    config = LlmConfig(base_url, ((MODEL, 1.0),), timeout=120.0, concurrency=2, retries=4)
     with Client(config, ReplyCache(None), Budget()) as found:
         yield found
 
@@ -47,12 +47,14 @@ def test_a_pick_by_schema(small: Client) -> None:
     schema = {"type": "object", "properties": {"pick": pick}, "required": ["pick"]}
     constraint = Constraint("json_schema", {**schema, "additionalProperties": False})
     replies = small.complete([ask(constraint, seed=i) for i in range(4)])
+    assert not [r.error for r in replies if r.error]
     assert all(json.loads(r.text)["pick"] in (3, 14, 27) for r in replies)
 
 
 def test_a_pick_by_grammar(small: Client) -> None:
     constraint = Constraint("gbnf", grammar='root ::= "rewrite " [1-5] ("," [1-5]){0,2}')
     replies = small.complete([ask(constraint, seed=i) for i in range(4)])
+    assert not [r.error for r in replies if r.error]
     for reply in replies:
         head, _, numbers = reply.text.partition(" ")
         assert head == "rewrite" and set(numbers.split(",")) <= set("12345")
