@@ -195,7 +195,7 @@ class Expander:
         c, pool, limits = self.config, self.evaluator.pool, self.evaluator.limits
         try:
             if self.operator.in_worker:
-                task = {"operator": c.operator, "request": request, "dims": c.dims}
+                task = {"operator": c.operator, "request": request}
                 answer: dict[str, Any] = pool.run(f"{_TASKS}:propose", task, limits)
                 return answer
             found = given if given is not None else self.operator.propose(request)

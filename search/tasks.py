@@ -28,11 +28,11 @@ _MOST_SETTINGS = 64
 
 
 def propose(task: Mapping[str, Any], _: Ignored) -> dict[str, Any]:
-    """An operator's proposals, each screened. ``task``: ``operator``, ``request``, ``dims``."""
+    """An operator's proposals, each screened. ``task``: ``operator``, ``request``."""
     request: Request = task["request"]
     found = find_part(OPERATORS, task["operator"])().propose(request)
     screened = [
-        screen_one(p.text, request.program, request.targets, task["dims"]) for p in found.items
+        screen_one(p.text, request.program, request.targets, request.dims) for p in found.items
     ]
     return {"items": found.items, "exhausted": found.exhausted, "screened": screened}
 

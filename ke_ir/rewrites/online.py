@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Self
 
 from ke_ir.axes import AxisId
 from ke_ir.ir import For, Kernel
@@ -21,11 +20,11 @@ from ke_ir.ops import (
     Unary,
 )
 from ke_ir.ops.base import Op, Operand, Stmt
-from ke_ir.rewrites.base import KernelRewrite, NoMatch, loop, register_rewrite
+from ke_ir.rewrites.base import NoMatch, register_rewrite
 from ke_ir.rewrites.body import facts, split_yield
 from ke_ir.rewrites.names import Fresh, copied, defined_in, used_in
 from ke_ir.rewrites.padding import origin
-from ke_ir.rewrites.passes import Pair, joined, pair_of, pairs, simplified
+from ke_ir.rewrites.passes import Pair, PairRewrite, joined, simplified
 from ke_ir.types import DType, TileType
 
 LOWEST = {
@@ -37,7 +36,7 @@ LOWEST = {
 
 @register_rewrite
 @dataclass(frozen=True)
-class Online(KernelRewrite):
+class Online(PairRewrite):
     """A maximum, then sums of what is scaled by ``exp(-maximum)``, in one loop.
 
     When a tile raises the maximum from m to m', what was summed so far is multiplied by
@@ -108,19 +107,9 @@ class Online(KernelRewrite):
     """
 
     name = "online"
-    first: str = loop()
-    second: str = loop()
 
-    def change(self, k: Kernel) -> Kernel | NoMatch:
-        pair = pair_of(k, self.first, self.second)
-        return pair if isinstance(pair, NoMatch) else _Merge(pair).run()
-
-    @classmethod
-    def instances(cls, k: Kernel) -> Iterator[Self]:
-        for a, b in pairs(k):
-            made = cls(k.name, a, b)
-            if not isinstance(made.change(k), NoMatch):
-                yield made
+    def merge(self, pair: Pair) -> Kernel | NoMatch:
+        return _Merge(pair).run()
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 from ke_ir.ir import For, Kernel, Parallel, Yield
 from ke_ir.ops import Load
 from ke_ir.ops.base import Operand, Stmt
-from ke_ir.rewrites.base import NoMatch
+from ke_ir.rewrites.base import KernelRewrite, NoMatch, loop
 from ke_ir.rewrites.body import Path, facts, replace_block
 from ke_ir.rewrites.names import defined_in, used_in
 from ke_ir.rewrites.padding import Padding
@@ -152,3 +153,26 @@ def _ignores_padding(k: Kernel, maxima: Sequence[str]) -> bool:
             if not all(padding.neutral(op) for op in f.axes.combined(axis)):
                 return False
     return True
+
+
+@dataclass(frozen=True)
+class PairRewrite(KernelRewrite):
+    """A rewrite that makes one loop of two that follow each other over one range."""
+
+    first: str = loop()
+    second: str = loop()
+
+    def merge(self, pair: Pair) -> Kernel | NoMatch:
+        """The kernel with the pair as one loop, or why it stays as it is."""
+        raise NotImplementedError(type(self).__name__)
+
+    def change(self, k: Kernel) -> Kernel | NoMatch:
+        pair = pair_of(k, self.first, self.second)
+        return pair if isinstance(pair, NoMatch) else self.merge(pair)
+
+    @classmethod
+    def instances(cls, k: Kernel) -> Iterator[Self]:
+        for a, b in pairs(k):
+            made = cls(k.name, a, b)
+            if not isinstance(made.change(k), NoMatch):
+                yield made

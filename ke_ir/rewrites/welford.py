@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any
 
 from ke_ir.expr import Expr, Num
 from ke_ir.ir import Kernel
 from ke_ir.ops import Binary, Cast, Full, Iota, Load, Reduce, Select
 from ke_ir.ops.base import Op, Operand, Stmt
-from ke_ir.rewrites.base import KernelRewrite, NoMatch, loop, register_rewrite
+from ke_ir.rewrites.base import NoMatch, register_rewrite
 from ke_ir.rewrites.body import facts, split_yield
 from ke_ir.rewrites.names import Fresh, Renamer, copied, used_in
 from ke_ir.rewrites.padding import Padding, divides, origin
-from ke_ir.rewrites.passes import Pair, joined, pair_of, pairs, simplified
+from ke_ir.rewrites.passes import Pair, PairRewrite, joined, simplified
 from ke_ir.types import DType, TileType
 
 
 @register_rewrite
 @dataclass(frozen=True)
-class Welford(KernelRewrite):
+class Welford(PairRewrite):
     """A sum, then the squared deviations from the mean, in one loop.
 
     Each tile gives its own sum and its squared deviations from its own mean; two parts of n and t
@@ -112,19 +111,9 @@ class Welford(KernelRewrite):
     """
 
     name = "welford"
-    first: str = loop()
-    second: str = loop()
 
-    def change(self, k: Kernel) -> Kernel | NoMatch:
-        pair = pair_of(k, self.first, self.second)
-        return pair if isinstance(pair, NoMatch) else _Moments(pair).run()
-
-    @classmethod
-    def instances(cls, k: Kernel) -> Iterator[Self]:
-        for a, b in pairs(k):
-            made = cls(k.name, a, b)
-            if not isinstance(made.change(k), NoMatch):
-                yield made
+    def merge(self, pair: Pair) -> Kernel | NoMatch:
+        return _Moments(pair).run()
 
 
 class _Moments:

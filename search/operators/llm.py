@@ -160,7 +160,7 @@ class Llm:
         if spent or not count:
             return Proposals(tuple(items), spent=spent)
         wanted = replace(request, count=count, descend=False)
-        task = {"operator": "rules", "request": wanted, "dims": request.dims}
+        task = {"operator": "rules", "request": wanted}
         try:
             answer = self.work("search.tasks:propose", task)
         except WorkerFailed as error:
