@@ -15,7 +15,7 @@ import math
 import statistics
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,11 +38,11 @@ Gains = dict[str, dict[str, list[float]]]
 
 @dataclass(frozen=True)
 class Task:
-    """Searches on one example with one seed, by each policy in turn, in one process."""
+    """One search, in one process."""
 
     example: str
+    policy: str
     seed: int
-    policies: tuple[str, ...]
     candidates: int
     target: str
     store: str
@@ -52,36 +52,34 @@ class Task:
 def measure(tasks: Sequence[Task], processes: int) -> Gains:
     """Run everything, that which takes longest first."""
     ordered = sorted(tasks, key=lambda t: t.example not in SLOWEST)
-    found: dict[Task, dict[str, float]] = {}
+    found: dict[Task, float] = {}
     with ProcessPoolExecutor(processes) as pool:
-        for task, values in zip(ordered, pool.map(gains_of, ordered), strict=True):
-            found[task] = values
-            said = ", ".join(f"{policy} {value:.3f}x" for policy, value in values.items())
-            print(f"{task.example} seed {task.seed}: {said}", file=sys.stderr)
+        running = {pool.submit(gain_of, task): task for task in ordered}
+        for done in as_completed(running):
+            task = running[done]
+            found[task] = done.result()
+            said = f"{task.example} {task.policy} seed {task.seed}: {found[task]:.3f}x"
+            print(f"{len(found)}/{len(tasks)} {said}", file=sys.stderr, flush=True)
     gains: Gains = {}
     for task in tasks:
-        for policy, value in found[task].items():
-            gains.setdefault(policy, {}).setdefault(task.example, []).append(value)
+        gains.setdefault(task.policy, {}).setdefault(task.example, []).append(found[task])
     return gains
 
 
-def gains_of(task: Task) -> dict[str, float]:
-    """The speed-up that each policy finds; 1 where nothing is correct."""
+def gain_of(task: Task) -> float:
+    """The speed-up that the search finds; 1 where nothing is correct."""
     module = parse((EXAMPLES / f"{task.example}.ir").read_text())
     (op,) = module.ops.values()
-    found = {}
     with open_store(str(Path(task.store) / task.example)) as store, Pool(task.jobs) as pool:
         text = store.artifacts.put(print_module(Module((op,))))
-        for policy in task.policies:
-            config = Config(
-                op.name, text, f"{task.example}.ir", (task.target,), policy=policy,
-                seed=task.seed, limits=Limits(candidates=task.candidates),
-            )  # fmt: skip
-            with Search(store, start(store, config), pool=pool) as search:
-                search.run()
-            best = search.graph.best(task.target)
-            found[policy] = (gain(search.graph, best, task.target) if best else None) or 1.0
-    return found
+        config = Config(
+            op.name, text, f"{task.example}.ir", (task.target,), policy=task.policy,
+            seed=task.seed, limits=Limits(candidates=task.candidates),
+        )  # fmt: skip
+        with Search(store, start(store, config), pool=pool) as search:
+            search.run()
+        best = search.graph.best(task.target)
+        return (gain(search.graph, best, task.target) if best else None) or 1.0
 
 
 def table(gains: Gains, target: str, candidates: int) -> str:
@@ -134,17 +132,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--candidates", type=int, default=32)
     parser.add_argument("--target", default="kea.kea2")
-    parser.add_argument("--processes", type=int, default=2, help="examples and seeds at a time")
+    parser.add_argument("--processes", type=int, default=2, help="searches at a time")
     parser.add_argument("--jobs", type=int, default=1, help="workers for each")
     parser.add_argument("--store", default=".ke-gen-bench")
     parser.add_argument("-o", "--output", default="")
     given = parser.parse_args()
     examples = given.examples or sorted(p.stem for p in EXAMPLES.glob("*.ir"))
-    policies = tuple(given.policies.split(","))
     tasks = [
-        Task(example, seed, policies, given.candidates, given.target, given.store, given.jobs)
-        for example in examples
+        Task(example, policy, seed, given.candidates, given.target, given.store, given.jobs)
         for seed in range(given.seeds)
+        for example in examples
+        for policy in given.policies.split(",")
     ]
     gains = measure(tasks, given.processes)
     text = table(gains, given.target, given.candidates)
