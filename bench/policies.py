@@ -1,10 +1,11 @@
 """Compares the selection policies at an equal budget: ``python bench/policies.py -o table.md``.
 
 Each policy searches on each example from its op alone, with several seeds, for as many candidates.
-Searches on one example share a store, so that a candidate is judged once, and a comparison that was
-cut off goes on where it was. Given are the speed-ups over the derived root, in the target's own
-kind of time, as mean and standard deviation over the seeds. ``random`` is what the others must
-beat: a policy that does not says so in the last column.
+Searches on one example share a store, so that a candidate is judged once, and finished searches
+are kept beside it (``done.jsonl``), so that a comparison that was cut off goes on where it was.
+Given are the speed-ups over the derived root, in the target's own kind of time, as mean and
+standard deviation over the seeds. ``random`` is what the others must beat: a policy that does not
+says so in the last column.
 """
 
 from __future__ import annotations
@@ -48,18 +49,32 @@ class Task:
     store: str
     jobs: int
 
+    @property
+    def key(self) -> str:
+        """What names the result of the search."""
+        return (
+            f"{self.example} {self.policy} seed {self.seed}, "
+            f"{self.candidates} candidates on {self.target}"
+        )
 
-def measure(tasks: Sequence[Task], processes: int) -> Gains:
-    """Run everything, that which takes longest first."""
-    ordered = sorted(tasks, key=lambda t: t.example not in SLOWEST)
-    found: dict[Task, float] = {}
-    with ProcessPoolExecutor(processes) as pool:
+
+def measure(tasks: Sequence[Task], processes: int, done_file: Path) -> Gains:
+    """Run what ``done_file`` does not hold yet, that which takes longest first."""
+    done = {}
+    if done_file.exists():
+        done = dict(map(json.loads, done_file.read_text().splitlines()))
+    found = {task: done[task.key] for task in tasks if task.key in done}
+    ordered = sorted(
+        (task for task in tasks if task not in found), key=lambda t: t.example not in SLOWEST
+    )
+    with ProcessPoolExecutor(processes) as pool, done_file.open("a") as file:
         running = {pool.submit(gain_of, task): task for task in ordered}
-        for done in as_completed(running):
-            task = running[done]
-            found[task] = done.result()
-            said = f"{task.example} {task.policy} seed {task.seed}: {found[task]:.3f}x"
-            print(f"{len(found)}/{len(tasks)} {said}", file=sys.stderr, flush=True)
+        for future in as_completed(running):
+            task = running[future]
+            found[task] = future.result()
+            print(json.dumps([task.key, found[task]]), file=file, flush=True)
+            said = f"{len(found)}/{len(tasks)} {task.key}: {found[task]:.3f}x"
+            print(said, file=sys.stderr, flush=True)
     gains: Gains = {}
     for task in tasks:
         gains.setdefault(task.policy, {}).setdefault(task.example, []).append(found[task])
@@ -144,7 +159,8 @@ def main() -> None:
         for example in examples
         for policy in given.policies.split(",")
     ]
-    gains = measure(tasks, given.processes)
+    Path(given.store).mkdir(parents=True, exist_ok=True)
+    gains = measure(tasks, given.processes, Path(given.store) / "done.jsonl")
     text = table(gains, given.target, given.candidates)
     print(text)
     if given.output:
