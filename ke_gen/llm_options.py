@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ke_gen.faults import BAD_INPUT, Fault
+from ke_gen.llm_models import check_money, models_of
 
 if TYPE_CHECKING:
     from search.config import Config
@@ -20,8 +21,9 @@ _MODES = ("json_schema", "gbnf", "vllm", "none")
 def llm_options(command: F) -> F:
     """All of them; those that are stored with a run come as keyword arguments of ``llm_config``."""
     options = (
-        click.option("--model", "models", metavar="NAME[:WEIGHT],...", default="",
-                     help="Language models that share the prompts, for --operator llm."),
+        click.option("--model", "models", metavar="[PHASE+...=]NAME[:WEIGHT],...", default="",
+                     help="Language models that share the prompts, for --operator llm; those of "
+                     "a PHASE (draft, refine, repair) by WEIGHT."),
         click.option("--base-url", metavar="URL", default="",
                      help="Any OpenAI-compatible server, as in http://127.0.0.1:8080/v1."),
         click.option("--mode", type=click.Choice(_MODES), default=_MODES[0], show_default=True,
@@ -37,10 +39,10 @@ def llm_options(command: F) -> F:
         click.option("--mends", metavar="N", default=2, show_default=True,
                      type=click.IntRange(0, 10),
                      help="How often a reply that cannot be used is sent back."),
-        click.option("--price-in", metavar="P", default=0.0, type=click.FloatRange(0),
-                     help="Price of a million tokens of prompts."),
-        click.option("--price-out", metavar="P", default=0.0, type=click.FloatRange(0),
-                     help="Price of a million tokens of replies."),
+        click.option("--price-in", metavar="[NAME=]P,...", default="",
+                     help="Price of a million tokens of prompts, by model where they differ."),
+        click.option("--price-out", metavar="[NAME=]P,...", default="",
+                     help="Price of a million tokens of replies, by model where they differ."),
         click.option("--knowledge", "folders", metavar="DIR", multiple=True,
                      type=click.Path(exists=True, file_okay=False),
                      help="A folder of notes beside ke-gen's own; may be repeated."),
@@ -52,30 +54,21 @@ def llm_options(command: F) -> F:
     return command
 
 
-def llm_config(operator: str, models: str, folders: tuple[str, ...], **given: Any) -> LlmConfig:
+def llm_config(
+    operator: str, money: float, models: str, price_in: str, price_out: str,
+    folders: tuple[str, ...], **given: Any,
+) -> LlmConfig:  # fmt: skip
     """The settings of a run. Raises Fault where a model is named in vain, or is lacking."""
     from search.llm.types import LlmConfig
 
-    named = tuple(_model(part) for part in filter(None, (p.strip() for p in models.split(","))))
+    named = models_of(models, price_in, price_out)
     if named and operator == "rules":
         raise Fault(BAD_INPUT, "--model is for the operator that asks one", "add --operator llm")
     if operator == "llm" and not named:
         raise Fault(BAD_INPUT, "--operator llm needs a model", "give --model NAME")
+    if money:
+        check_money(named, price_in, price_out)
     return LlmConfig(models=named, knowledge=folders, **given)
-
-
-def _model(text: str) -> tuple[str, float]:
-    """``NAME`` or ``NAME:WEIGHT``; names may have colons of their own, as in ``qwen3:8b``."""
-    name, colon, weight = text.rpartition(":")
-    try:
-        found = float(weight) if colon else 1.0
-    except ValueError:
-        return text, 1.0
-    if not (name if colon else text) or not 0 < found < float("inf"):
-        raise Fault(
-            BAD_INPUT, f"--model {text}: not a name and its weight", "write strong:1,cheap:3"
-        )
-    return (name, found) if colon else (text, 1.0)
 
 
 def print_prompt(config: Config, text: str) -> int:

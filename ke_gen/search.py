@@ -106,7 +106,7 @@ def search(
     limits = Limits(seconds, candidates, stall, roofline, tokens, money)
     if limits == Limits():
         limits = Limits(candidates=_DEFAULT_CANDIDATES)
-    settings = llm_config(operator, **llm)
+    settings = llm_config(operator, money, **llm)
     if dry_run:
         config = Config(program.name, "", file, names, dims, seed=seed, llm=settings)
         return print_prompt(config, text)

@@ -29,8 +29,10 @@ _FIND = "select text, finish, tokens_in, tokens_out, money from replies where ke
 
 
 def prompt_key(model: str, prompt: Prompt) -> str:
-    """What tells a request from all others."""
-    data = json.dumps([model, asdict(prompt)], sort_keys=True, default=dict)
+    """What tells a request from all others: what the server is sent."""
+    sent = asdict(prompt)
+    del sent["phase"]
+    data = json.dumps([model, sent], sort_keys=True, default=dict)
     return hashlib.blake2b(data.encode(), digest_size=20).hexdigest()
 
 

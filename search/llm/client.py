@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from search.llm.budget import Budget, Cost, most_tokens_in
 from search.llm.cache import ReplyCache, prompt_key
 from search.llm.exchange import Outcome, connect, exchange, request_of
-from search.llm.types import LlmConfig, Prompt, Reply
+from search.llm.types import LlmConfig, Model, Prompt, Reply
 from search.parts import PartError
 
 if TYPE_CHECKING:
@@ -123,21 +123,22 @@ class Client:
 
     async def _one(self, prompt: Prompt, alone: dict[str, asyncio.Lock]) -> Reply:
         """From the cache, or asked for; equal prompts wait for one another, and are asked once."""
-        model = choose_model(self.config.models, prompt.seed)
-        most = Most(prompt, self._price(most_tokens_in(prompt), prompt.max_tokens))
-        async with self._slots, alone[prompt_key(model, prompt)]:
-            found = self.cache.get(model, prompt)
+        model = choose_model(self.config.models, prompt.phase, prompt.seed)
+        most = Most(prompt, _cost(model, most_tokens_in(prompt), prompt.max_tokens))
+        async with self._slots, alone[prompt_key(model.name, prompt)]:
+            found = self.cache.get(model.name, prompt)
             if found is None:
                 return await self._asked(model, most)
             if not await self._reserve(most.cost):
-                return Reply(model=model, error=self.spent)
+                return Reply(model=model.name, error=self.spent)
             cost = Cost(found.tokens_in + found.tokens_out, found.money)
             self._settle(most.cost, cost)
             return found
 
-    async def _asked(self, model: str, most: Most) -> Reply:
+    async def _asked(self, model: Model, most: Most) -> Reply:
         """What came in the end, with the cost of all attempts."""
-        begun, total, attempt = monotonic(), Reply(model=model), 0
+        begun, total, attempt = monotonic(), Reply(model=model.name), 0
+        dropped = self._dropped[model.name]
         while True:
             if not await self._reserve(most.cost):
                 why = "; ".join(filter(None, (total.error, self.spent)))
@@ -151,10 +152,10 @@ class Client:
                 seconds=monotonic() - begun,
             )
             if not out.error:
-                self.cache.put(model, most.prompt, total)
+                self.cache.put(model.name, most.prompt, total)
                 return total
-            if out.refused and out.refused not in self._dropped[model]:
-                self._dropped[model].add(out.refused)
+            if out.refused and out.refused not in dropped:
+                dropped.add(out.refused)
                 continue
             wait = self._wait(out, attempt)
             if wait is None:
@@ -163,21 +164,21 @@ class Client:
             attempt += 1
             await asyncio.sleep(wait)
 
-    async def _attempt(self, model: str, most: Most) -> tuple[Outcome, Reply]:
+    async def _attempt(self, model: Model, most: Most) -> tuple[Outcome, Reply]:
         """One call; whatever ends it, its cost takes the place of what was reserved."""
         out = Outcome()
-        request = request_of(model, most.prompt, self._dropped[model])
+        request = request_of(model.name, most.prompt, self._dropped[model.name])
         tokens, cost = (0, 0), most.cost
         try:
             limit = most.prompt.max_tokens
             await exchange(self._connection(), request, self.config.timeout, limit, out)
             tokens = most.used(out)
-            cost = self._price(*tokens)
+            cost = _cost(model, *tokens)
         finally:
             self._settle(most.cost, cost)
         text, finish = self._redacted(out.text), self._redacted(out.finish)
         error = self._redacted(out.error)
-        reply = Reply(text, model, *tokens, money=cost.money, finish=finish, error=error)
+        reply = Reply(text, model.name, *tokens, money=cost.money, finish=finish, error=error)
         return out, reply
 
     def _wait(self, out: Outcome, attempt: int) -> float | None:
@@ -206,10 +207,6 @@ class Client:
         self.budget.settle(most, cost)
         self._settled.set()
 
-    def _price(self, tokens_in: int, tokens_out: int) -> Cost:
-        money = tokens_in * self.config.price_in + tokens_out * self.config.price_out
-        return Cost(tokens_in + tokens_out, money / 1e6)
-
     def _redacted(self, text: str) -> str:
         return text.replace(self._key, "[key]") if len(self._key) >= _SHORTEST_KEY else text
 
@@ -235,10 +232,18 @@ class Most:
         return most_tokens_in(self.prompt), most if out.error else min(seen, most)
 
 
-def choose_model(models: Sequence[tuple[str, float]], seed: int) -> str:
-    """By weight; the same seed chooses the same."""
-    names, weights = zip(*models, strict=True)
-    return str(random.Random(seed).choices(names, weights)[0])
+def _cost(model: Model, tokens_in: int, tokens_out: int) -> Cost:
+    return Cost(tokens_in + tokens_out, model.cost(tokens_in, tokens_out))
+
+
+def choose_model(models: Sequence[Model], phase: str, seed: int) -> Model:
+    """By weight, among those named for the phase; the same seed chooses the same.
+
+    Where none is named for it, those named for no phase share it, and where there are none, all.
+    """
+    able = [m for m in models if phase in m.phases] or [m for m in models if not m.phases]
+    able = able or list(models)
+    return random.Random(seed).choices(able, [m.weight for m in able])[0]
 
 
 def _check_url(url: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ke_ir.ir import Module
@@ -103,7 +103,9 @@ def ask(
         parts.add_notes(retrieve(left) if left > 0 else (), style.budget)
         forms = tuple(f for f in forms if f != REWRITE or menu)
         constraint = _constraint(style.mode, module, request.program, len(menu), forms)
-        prompt = Prompt(parts.messages(), constraint, style.reply, style.temperature, seed)
+        prompt = Prompt(
+            parts.messages(), constraint, style.reply, style.temperature, seed, phase_of(request)
+        )
         return Asked(prompt, menu, forms)
     raise PromptTooLarge(f"a prompt does not fit into {style.budget} tokens")
 
@@ -111,7 +113,8 @@ def ask(
 def again(asked: Asked, reply: str, refused: Refused, seed: int, budget: int) -> Asked | None:
     """The prompt after a reply that could not be used, with what is wrong; None if it is too long.
 
-    Only the last reply is shown: what an earlier one did wrong does not help.
+    It is of the same phase of the search. Only the last reply is shown: what an earlier one did
+    wrong does not help.
     """
     first = asked.prompt.messages[:2]
     told = _render("retry.md.j2", wrong=refused.render())
@@ -121,7 +124,7 @@ def again(asked: Asked, reply: str, refused: Refused, seed: int, budget: int) ->
     shown = reply if tokens(reply) <= room else reply[: 2 * room]
     messages = (*first, Message("assistant", shown), Message("user", told))
     p = asked.prompt
-    prompt = Prompt(messages, p.constraint, p.max_tokens, p.temperature, seed)
+    prompt = replace(p, messages=messages, seed=seed)
     return Asked(prompt, asked.menu, asked.forms)
 
 

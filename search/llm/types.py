@@ -33,13 +33,18 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A request for one reply of at most ``max_tokens``. ``seed`` is passed to the server."""
+    """A request for one reply of at most ``max_tokens``. ``seed`` is passed to the server.
+
+    ``phase`` is that of the search (``draft``, ``refine``, ``repair``), by which models are chosen;
+    empty where none is known.
+    """
 
     messages: tuple[Message, ...]
     constraint: Constraint = field(default_factory=Constraint)
     max_tokens: int = 2048
     temperature: float = 0.7
     seed: int = 0
+    phase: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,18 +68,37 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class Model:
+    """One of the models that share the prompts of a phase, by ``weight``.
+
+    With ``phases`` it is asked in these alone; without, in those that no model is named for. Prices
+    are per million tokens.
+    """
+
+    name: str
+    weight: float = 1.0
+    phases: tuple[str, ...] = ()
+    price_in: float = 0.0
+    price_out: float = 0.0
+
+    def cost(self, tokens_in: int, tokens_out: int) -> float:
+        """In the unit of the prices."""
+        return (tokens_in * self.price_in + tokens_out * self.price_out) / 1e6
+
+
+@dataclass(frozen=True)
 class LlmConfig:
     """What a run's operator ``llm`` works with; kept with the run, and holds no secret.
 
-    ``models`` are (name, weight) pairs that share the prompts. The key is read from the variable
-    ``key_env`` of the environment. ``prompt_tokens`` and ``reply_tokens`` bound one request,
-    ``mends`` how often a reply that cannot be used is sent back with what is wrong. ``retries``,
-    ``timeout`` (seconds) and ``concurrency`` are of requests to the server; prices are per million
-    tokens. ``knowledge`` are folders of notes beside ke-gen's own.
+    ``models`` share the prompts. The key is read from the variable ``key_env`` of the environment.
+    ``prompt_tokens`` and ``reply_tokens`` bound one request, ``mends`` how often a reply that
+    cannot be used is sent back with what is wrong. ``retries``, ``timeout`` (seconds) and
+    ``concurrency`` are of requests to the server. ``knowledge`` are folders of notes beside
+    ke-gen's own.
     """
 
     base_url: str = ""
-    models: tuple[tuple[str, float], ...] = ()
+    models: tuple[Model, ...] = ()
     mode: Mode = "json_schema"
     key_env: str = "OPENAI_API_KEY"
     prompt_tokens: int = 12_000
@@ -84,12 +108,17 @@ class LlmConfig:
     timeout: float = 120.0
     retries: int = 3
     concurrency: int = 8
-    price_in: float = 0.0
-    price_out: float = 0.0
     knowledge: tuple[str, ...] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LlmConfig:
         """The inverse of ``dataclasses.asdict``, from plain JSON types."""
-        models = tuple((str(name), float(weight)) for name, weight in data["models"])
-        return cls(**{**data, "models": models, "knowledge": tuple(data["knowledge"])})
+        kept = dict(data)
+        # Runs of earlier versions have one price for all models, and these as pairs.
+        prices = {k: kept.pop(k) for k in ("price_in", "price_out") if k in kept}
+        models = [
+            m if isinstance(m, Mapping) else {"name": m[0], "weight": m[1], "phases": (), **prices}
+            for m in kept["models"]
+        ]
+        kept["models"] = tuple(Model(**{**m, "phases": tuple(m["phases"])}) for m in models)
+        return cls(**{**kept, "knowledge": tuple(kept["knowledge"])})

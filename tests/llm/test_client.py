@@ -7,7 +7,6 @@ import os
 import signal
 import sqlite3
 import threading
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ import pytest
 from search.config import Config
 from search.llm.budget import Budget, Cost, most_tokens_in
 from search.llm.cache import ReplyCache, prompt_key
-from search.llm.client import FILE, Client, choose_model, connected
-from search.llm.types import Constraint, LlmConfig, Message, Prompt
+from search.llm.client import FILE, Client, connected
+from search.llm.types import Constraint, LlmConfig, Message, Model, Prompt
 from search.parts import PartError, Surroundings
 from search.store import StoreError
 from search.termination import Limits
@@ -36,7 +35,7 @@ def client(
     **changes: Any,
 ) -> Client:  # fmt: skip
     url = server if isinstance(server, str) else server.url
-    settings = {"models": (("small", 1.0),), "timeout": 30.0, "retries": 2, **changes}
+    settings = {"models": (Model("small"),), "timeout": 30.0, "retries": 2, **changes}
     config = LlmConfig(base_url=url, **settings)
     return Client(config, cache or ReplyCache(None), budget or Budget(), first_wait=0.001)
 
@@ -44,7 +43,7 @@ def client(
 def test_a_reply_and_its_cost() -> None:
     with (
         serving(says("a short reply", tokens=(7, 3))) as server,
-        client(server, price_in=1.0, price_out=10.0) as asked,
+        client(server, models=(Model("small", price_in=1.0, price_out=10.0),)) as asked,
     ):
         (reply,) = asked.complete([prompt(5)])
     assert (reply.text, reply.model, reply.finish) == ("a short reply", "small", "stop")
@@ -130,17 +129,6 @@ def test_replies_stand_in_the_order_of_the_prompts() -> None:
     assert [r.text for r in replies] == ["to 0", "to 1", "to 2", "to 3"]
 
 
-def test_models_share_by_weight_and_seed() -> None:
-    models = (("small", 3.0), ("large", 1.0))
-    chosen = [choose_model(models, seed) for seed in range(2000)]
-    assert chosen == [choose_model(models, seed) for seed in range(2000)]
-    assert 0.7 < Counter(chosen)["small"] / 2000 < 0.8
-    with serving(says("x")) as server, client(server, models=models) as asked:
-        replies = asked.complete([prompt(seed) for seed in range(8)])
-        assert asked.models() == ("small", "large")
-    assert [r.model for r in replies] == chosen[:8] and len(set(chosen[:8])) == 2
-
-
 def test_budget_is_kept_to_the_token() -> None:
     most = most_tokens_in(prompt()) + 20
     budget = Budget(tokens=3 * most - 1)
@@ -167,7 +155,7 @@ def test_budget_of_money_and_what_was_used_before() -> None:
     budget = Budget(money=most * 2.5, used=Cost(1000, most))
     with (
         serving(says("x", tokens=(most_tokens_in(prompt()), 20))) as server,
-        client(server, budget, price_in=1.0, price_out=5.0) as asked,
+        client(server, budget, models=(Model("small", price_in=1.0, price_out=5.0),)) as asked,
     ):
         replies = asked.complete([prompt(i) for i in range(3)])
     assert [bool(r.error) for r in replies] == [False, True, True]
@@ -256,7 +244,7 @@ def test_the_key_is_nowhere(
     echo = events({"error": {"message": f"quota of {KEY} is used up"}})
     answers = [refuses(401, {"error": {"message": f"bad key {KEY}"}}), echo, says(f"it is {KEY}!")]
     with serving(*answers) as server:
-        settings = LlmConfig(server.url, (("small", 1.0),), key_env="MY_KEY", retries=0)
+        settings = LlmConfig(server.url, (Model("small"),), key_env="MY_KEY", retries=0)
         config = Config("p", "t", "f", ("kea.kea2",), llm=settings)
         given = Surroundings(config, lambda f, t: None, str, str(tmp_path))
         with connected(given) as asked:
@@ -277,7 +265,7 @@ def test_the_key_is_nowhere(
 
 def test_a_run_has_its_budget_and_cache(tmp_path: Path) -> None:
     with serving(says("x")) as server:
-        settings = LlmConfig(server.url, (("small", 1.0),))
+        settings = LlmConfig(server.url, (Model("small"),))
         limits = Limits(tokens=900, money=2.0)
         config = Config("p", "t", "f", ("kea.kea2",), llm=settings, limits=limits)
         given = Surroundings(config, lambda f, t: None, str, str(tmp_path), 890, 1.5)

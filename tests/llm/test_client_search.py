@@ -11,7 +11,7 @@ import pytest
 
 from search.llm.budget import Budget, most_tokens_in
 from search.llm.client import FILE, Client
-from search.llm.types import Constraint, LlmConfig, Message, Prompt
+from search.llm.types import Constraint, LlmConfig, Message, Model, Prompt
 from search.operators.llm import Llm
 from search.run import Search
 from search.store import Store
@@ -29,10 +29,11 @@ def replying(name: str) -> Answer:
 
 
 def settings(url: str, **changes: Any) -> LlmConfig:
-    return LlmConfig(
-        url, (("small", 1.0),), reply_tokens=400, prompt_tokens=6000, mends=1, retries=0,
-        timeout=60.0, concurrency=1, **changes,
-    )  # fmt: skip
+    given: dict[str, Any] = {
+        "models": (Model("small"),), "reply_tokens": 400, "prompt_tokens": 6000, "mends": 1,
+        "retries": 0, "timeout": 60.0, "concurrency": 1, **changes,
+    }  # fmt: skip
+    return LlmConfig(url, **given)
 
 
 def budget_of(search: Search) -> Budget:

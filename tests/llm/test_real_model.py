@@ -12,14 +12,14 @@ import pytest
 from search.llm.budget import Budget, most_tokens_in
 from search.llm.cache import ReplyCache
 from search.llm.client import Client
-from search.llm.types import Constraint, LlmConfig, Message, Prompt
+from search.llm.types import Constraint, LlmConfig, Message, Model, Prompt
 from tests.llm.conftest import MODEL
 
 
 @pytest.fixture
 def small(base_url: str) -> Iterator[Client]:
     """A client of it, with an empty cache. The server drops a connection now and then."""
-    config = LlmConfig(base_url, ((MODEL, 1.0),), timeout=120.0, concurrency=2, retries=4)
+    config = LlmConfig(base_url, (Model(MODEL),), timeout=120.0, concurrency=2, retries=4)
     with Client(config, ReplyCache(None), Budget()) as found:
         yield found
 
@@ -71,7 +71,7 @@ def test_a_bad_grammar_is_refused(small: Client) -> None:
 
 
 def test_the_same_seed_gives_the_same_reply(base_url: str) -> None:
-    config = LlmConfig(base_url, ((MODEL, 1.0),), timeout=120.0, concurrency=1)
+    config = LlmConfig(base_url, (Model(MODEL),), timeout=120.0, concurrency=1)
     texts = []
     for seed in (5, 5, 6):
         with Client(config, ReplyCache(None), Budget()) as fresh:
@@ -83,7 +83,7 @@ def test_the_same_seed_gives_the_same_reply(base_url: str) -> None:
 def test_a_budget_holds_with_its_own_tokens(base_url: str) -> None:
     prompt = ask(Constraint(), "Tell a story.")
     budget = Budget(tokens=2 * (most_tokens_in(prompt) + prompt.max_tokens))
-    config = LlmConfig(base_url, ((MODEL, 1.0),), timeout=120.0)
+    config = LlmConfig(base_url, (Model(MODEL),), timeout=120.0)
     with Client(config, ReplyCache(None), budget) as asked:
         replies = asked.complete([replace(prompt, seed=i) for i in range(12)])
     assert 0 < budget.used.tokens <= budget.tokens

@@ -21,7 +21,7 @@ from search.llm.cache import ReplyCache
 from search.llm.client import Client
 from search.llm.grammar import reply_grammar
 from search.llm.reply import KERNEL
-from search.llm.types import Constraint, LlmConfig, Message, Prompt
+from search.llm.types import Constraint, LlmConfig, Message, Model, Prompt
 from search.run import Search, start
 from search.store import Store, open_store
 from search.termination import Limits
@@ -37,7 +37,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def searched(store: Store, base_url: str, count: int) -> Search:
     llm = LlmConfig(
         base_url,
-        ((MODEL, 1.0),),
+        (Model(MODEL),),
         "gbnf",
         prompt_tokens=900,
         reply_tokens=200,
@@ -82,7 +82,7 @@ def test_a_bounded_kernel_is_written() -> None:
         (Message("user", "Write a kernel."),), Constraint("gbnf", None, grammar), 1000, 0.7, 3
     )
     with small_server() as url:
-        config = LlmConfig(url, ((MODEL, 1.0),), timeout=120.0)
+        config = LlmConfig(url, (Model(MODEL),), timeout=120.0)
         with Client(config, ReplyCache(None), Budget()) as client:
             (reply,) = client.complete([prompt])
     assert not reply.error and reply.finish == "stop", reply
