@@ -2,15 +2,19 @@
 
 A call is only made when the most it can cost fits into what is left; when it has ended, what it did
 cost takes that place. So concurrent calls cannot overshoot together. A call whose cost is not told
-counts as the most it could have cost.
+counts as the most it could have cost. A server that claims more than that is believed as far as
+there is room; what goes beyond a limit is not counted, and with nothing left nothing is asked.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import TypeVar
 
 from search.llm.types import Prompt
+
+_N = TypeVar("_N", int, float)
 
 _PER_PROMPT, _PER_MESSAGE = 64, 16
 """Tokens that a chat template may add: a system message of its own, and roles."""
@@ -33,13 +37,15 @@ class Cost:
 class Budget:
     """``tokens`` and ``money`` are limits, 0 for none; ``used`` was spent in earlier sessions.
 
-    ``calls`` are under way, with ``reserved`` between them.
+    ``calls`` are under way, with ``reserved`` between them. ``uncounted`` is what servers claimed
+    beyond a limit.
     """
 
     def __init__(self, tokens: int = 0, money: float = 0.0, used: Cost | None = None) -> None:
         self.tokens, self.money = tokens, money
         self.used = used or Cost()
         self.reserved, self.calls = Cost(), 0
+        self.uncounted = Cost()
 
     def reserve(self, most: Cost) -> bool:
         """Keep ``most`` for a call that is about to be made; false where it does not fit."""
@@ -52,11 +58,22 @@ class Budget:
         self.calls += 1
         return True
 
-    def settle(self, most: Cost, cost: Cost) -> None:
-        """The call for which ``most`` was reserved has ended, and has cost ``cost``."""
+    def settle(self, most: Cost, cost: Cost) -> Cost:
+        """The call for which ``most`` was reserved has ended, and has cost ``cost``.
+
+        Gives what of it is counted: all, unless it is more than ``most`` and than what is left
+        beside the calls that are still under way.
+        """
         self.calls -= 1
         self.reserved = self.reserved - most if self.calls else Cost()
-        self.used += cost
+        taken = self.used + self.reserved
+        counted = Cost(
+            _within(cost.tokens, most.tokens, self.tokens, taken.tokens),
+            _within(cost.money, most.money, self.money, taken.money),
+        )
+        self.used += counted
+        self.uncounted += cost - counted
+        return counted
 
     def refusal(self, most: Cost) -> str:
         """Why a call that may cost ``most`` is not made."""
@@ -67,7 +84,13 @@ class Budget:
         if self.money:
             parts.append(f"{self.used.money:g} of {self.money:g} is spent, "
                          f"and the call may cost {most.money:g}")  # fmt: skip
+        if self.uncounted.tokens or self.uncounted.money:
+            parts.append("the server claims more than it was allowed, and that is not all counted")
         return "the budget is spent: " + "; ".join(parts)
+
+
+def _within(cost: _N, most: _N, limit: _N, taken: _N) -> _N:
+    return min(cost, max(most, limit - taken)) if limit else cost
 
 
 def most_tokens_in(prompt: Prompt) -> int:

@@ -131,41 +131,41 @@ class Client:
                 return await self._asked(model, most)
             if not await self._reserve(most.cost):
                 return Reply(model=model.name, error=self.spent)
-            cost = Cost(found.tokens_in + found.tokens_out, found.money)
-            self._settle(most.cost, cost)
-            return found
+            return _counted(found, self._settle(most.cost, _cost_of(found)))
 
     async def _asked(self, model: Model, most: Most) -> Reply:
-        """What came in the end, with the cost of all attempts."""
+        """What came in the end, with the cost of all attempts.
+
+        The cache keeps all that the server claims: another budget may have room for it.
+        """
         begun, total, attempt = monotonic(), Reply(model=model.name), 0
+        counted = Cost()
         dropped = self._dropped[model.name]
         while True:
             if not await self._reserve(most.cost):
                 why = "; ".join(filter(None, (total.error, self.spent)))
-                return replace(total, error=why)
-            out, reply = await self._attempt(model, most)
-            total = replace(
-                reply,
-                tokens_in=total.tokens_in + reply.tokens_in,
-                tokens_out=total.tokens_out + reply.tokens_out,
-                money=total.money + reply.money,
-                seconds=monotonic() - begun,
-            )
+                return _counted(replace(total, error=why), counted)
+            out, reply, cost = await self._attempt(model, most)
+            counted += cost
+            total = _added(total, reply, monotonic() - begun)
             if not out.error:
                 self.cache.put(model.name, most.prompt, total)
-                return total
+                return _counted(total, counted)
             if out.refused and out.refused not in dropped:
                 dropped.add(out.refused)
                 continue
             wait = self._wait(out, attempt)
             if wait is None:
                 tries = f" (after {attempt + 1} attempts)" if attempt else ""
-                return replace(total, error=total.error + tries)
+                return _counted(replace(total, error=total.error + tries), counted)
             attempt += 1
             await asyncio.sleep(wait)
 
-    async def _attempt(self, model: Model, most: Most) -> tuple[Outcome, Reply]:
-        """One call; whatever ends it, its cost takes the place of what was reserved."""
+    async def _attempt(self, model: Model, most: Most) -> tuple[Outcome, Reply, Cost]:
+        """One call; whatever ends it, its cost takes the place of what was reserved.
+
+        Gives the reply with what the server claims, and what of it is counted.
+        """
         out = Outcome()
         request = request_of(model.name, most.prompt, self._dropped[model.name])
         tokens, cost = (0, 0), most.cost
@@ -175,11 +175,14 @@ class Client:
             tokens = most.used(out)
             cost = _cost(model, *tokens)
         finally:
-            self._settle(most.cost, cost)
+            counted = self._settle(most.cost, cost)
         text, finish = self._redacted(out.text), self._redacted(out.finish)
         error = self._redacted(out.error)
-        reply = Reply(text, model.name, *tokens, money=cost.money, finish=finish, error=error)
-        return out, reply
+        reply = Reply(
+            text, model.name, *tokens, money=cost.money, finish=finish, error=error,
+            claimed=sum(tokens) if most.passed(*tokens) else 0,
+        )  # fmt: skip
+        return out, reply, counted
 
     def _wait(self, out: Outcome, attempt: int) -> float | None:
         """Seconds until another attempt; ``None`` when there is to be none."""
@@ -203,9 +206,10 @@ class Client:
                 await self._settled.wait()
             return True
 
-    def _settle(self, most: Cost, cost: Cost) -> None:
-        self.budget.settle(most, cost)
+    def _settle(self, most: Cost, cost: Cost) -> Cost:
+        counted = self.budget.settle(most, cost)
         self._settled.set()
+        return counted
 
     def _redacted(self, text: str) -> str:
         return text.replace(self._key, "[key]") if len(self._key) >= _SHORTEST_KEY else text
@@ -230,6 +234,30 @@ class Most:
         seen = len(out.text.encode()) + out.hidden
         most = self.prompt.max_tokens
         return most_tokens_in(self.prompt), most if out.error else min(seen, most)
+
+    def passed(self, tokens_in: int, tokens_out: int) -> bool:
+        """Whether that is more than a call was allowed."""
+        return tokens_in > most_tokens_in(self.prompt) or tokens_out > self.prompt.max_tokens
+
+
+def _cost_of(reply: Reply) -> Cost:
+    return Cost(reply.tokens_in + reply.tokens_out, reply.money)
+
+
+def _added(total: Reply, reply: Reply, seconds: float) -> Reply:
+    """The latest reply, with what all attempts have cost, as the server claims."""
+    tokens_in, tokens_out = total.tokens_in + reply.tokens_in, total.tokens_out + reply.tokens_out
+    passed = total.claimed or reply.claimed
+    return replace(
+        reply, tokens_in=tokens_in, tokens_out=tokens_out, money=total.money + reply.money,
+        seconds=seconds, claimed=tokens_in + tokens_out if passed else 0,
+    )  # fmt: skip
+
+
+def _counted(reply: Reply, cost: Cost) -> Reply:
+    """With what of its cost is counted."""
+    tokens_in = min(reply.tokens_in, cost.tokens)
+    return replace(reply, tokens_in=tokens_in, tokens_out=cost.tokens - tokens_in, money=cost.money)
 
 
 def _cost(model: Model, tokens_in: int, tokens_out: int) -> Cost:

@@ -25,6 +25,8 @@ MOST_BYTES = 32 << 20
 
 _BYTES_PER_TOKEN = 64
 _CHARS_OF_ERROR = 300
+_MOST_USAGE = 1 << 40
+"""No reply takes more tokens."""
 _AGAIN = frozenset({408, 409, 425, 429})
 """Statuses that may be another time, beside those from 500 on."""
 
@@ -119,7 +121,7 @@ async def _read(chunks: AsyncIterator[Any], most_tokens: int, out: Outcome) -> N
 def _usage(usage: Any, out: Outcome) -> None:
     """Believed only where it can be true: a server that tells nonsense tells nothing."""
     found = [getattr(usage, f"{kind}_tokens", None) for kind in ("prompt", "completion")]
-    if all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in found):
+    if all(type(n) is int and 0 <= n <= _MOST_USAGE for n in found):
         out.tokens_in, out.tokens_out = found
 
 

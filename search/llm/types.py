@@ -54,6 +54,8 @@ class Reply:
     ``finish`` is the server's own word for why the reply ended (``stop``, ``length``). ``money``
     is in the unit of the prices given, ``seconds`` is wall clock, 0 when ``cached``. ``error`` is
     not empty when nothing usable came; faults of a server are told here and never raised.
+    ``claimed`` is not 0 where the server claims more tokens than it was allowed; of these,
+    ``tokens_in`` and ``tokens_out`` are what the budget still had room for.
     """
 
     text: str = ""
@@ -65,6 +67,7 @@ class Reply:
     cached: bool = False
     finish: str = ""
     error: str = ""
+    claimed: int = 0
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ class _Talk:
             "tokens_in": reply.tokens_in, "tokens_out": reply.tokens_out, "money": reply.money,
             "finish": reply.finish, "error": reply.error,
         })  # fmt: skip
+        if reply.claimed:
+            self.turns[-1]["claimed"] = reply.claimed
 
     def judged(self, outcome: Accepted | Refused) -> None:
         """What the last reply came to."""
@@ -177,6 +179,8 @@ class Llm:
         heard: dict[int, list[tuple[_Talk, Reply]]] = {}
         for talk, reply in zip(talks, replies, strict=True):
             talk.heard(reply)
+            if reply.claimed:
+                self.problems[_claims(reply)] += 1
             if reply.error:
                 self.problems[reply.error] += 1
             else:
@@ -224,6 +228,13 @@ class Llm:
             rationale=t.outcome.rationale if t.outcome is not None else "",
             transcript=self.keep(t.transcript()),
         )  # fmt: skip
+
+
+def _claims(reply: Reply) -> str:
+    said = f"{reply.model} claims more tokens than a call was allowed"
+    if reply.claimed > reply.tokens_in + reply.tokens_out:
+        return f"{said}, and there was no room to count them all"
+    return said
 
 
 def style_of(config: LlmConfig) -> Style:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 
 from search.llm import exchange
 from search.llm.budget import Budget, Cost, most_tokens_in
+from search.llm.cache import ReplyCache
 from search.llm.exchange import retry_after
-from search.llm.types import Reply
+from search.llm.types import Model, Reply
 from search.parts import PartError
 from tests.llm.server import (
     Answer,
@@ -178,7 +180,9 @@ def test_an_empty_reply() -> None:
     assert reply.error == "the reply is empty" and asked == 1 and reply.tokens_in == 5
 
 
-@pytest.mark.parametrize("told", [None, (None, None), ("5", "2"), (-5, 2), (True, 2), (5.5, 2)])
+@pytest.mark.parametrize(
+    "told", [None, (None, None), ("5", "2"), (-5, 2), (True, 2), (5.5, 2), (10**30, 2)]
+)
 def test_usage_missing(told: Any) -> None:
     reply, asked, budget = one(says("a few words", tokens=told))
     assert reply.text == "a few words" and asked == 1
@@ -245,6 +249,81 @@ def test_attempts_stay_within_the_budget() -> None:
     assert budget.used.tokens == 2 * MOST <= budget.tokens
     assert len(server.requests) == 2
     assert all("the budget is spent" in r.error for r in replies)
+
+
+def claiming(tokens: tuple[int, int], room: int, count: int = 3) -> tuple[list[Reply], int, Budget]:
+    """Replies of a server that claims so much, how often it was asked, and the budget."""
+    budget = Budget(tokens=room)
+    with serving(says("x", tokens=tokens)) as server, client(server, budget) as asked:
+        replies = asked.complete([prompt(i) for i in range(count)])
+    assert budget.reserved == Cost() and budget.calls == 0
+    assert budget.used.tokens == sum(r.tokens_in + r.tokens_out for r in replies)
+    return replies, len(server.requests), budget
+
+
+@pytest.mark.parametrize("tokens", [(MOST_IN + 1, 20), (MOST_IN, 21), (5, 900), (9000, 0)])
+def test_what_is_claimed_beyond_what_was_allowed_is_counted(tokens: tuple[int, int]) -> None:
+    replies, asked, budget = claiming(tokens, 0)
+    assert asked == 3 and budget.used.tokens == 3 * sum(tokens)
+    assert all(r.text == "x" and not r.error and r.claimed == sum(tokens) for r in replies)
+    replies, asked, budget = claiming((MOST_IN, 20), 0)
+    assert budget.used.tokens == 3 * MOST and not any(r.claimed for r in replies)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_claim_does_not_pass_the_limit(concurrency: int) -> None:
+    """What was reserved for others stays theirs, and with nothing left nothing is asked."""
+    room = 3 * MOST + 5
+    budget = Budget(tokens=room)
+    with (
+        serving(says("x", tokens=(10 * MOST, 7))) as server,
+        client(server, budget, concurrency=concurrency) as asked,
+    ):
+        replies = asked.complete([prompt(i) for i in range(5)])
+        later = asked.complete([prompt(9)])[0]
+        assert "claims more than it was allowed" in asked.spent
+    assert budget.used.tokens == room == sum(r.tokens_in + r.tokens_out for r in replies)
+    assert budget.uncounted.tokens == len(server.requests) * (10 * MOST + 7) - room
+    assert len(server.requests) == concurrency
+    good = [r for r in replies if not r.error]
+    assert len(good) == concurrency and all(r.claimed == 10 * MOST + 7 for r in good)
+    assert all(r.tokens_in + r.tokens_out >= MOST for r in good)
+    assert later.error.startswith("the budget is spent")
+
+
+def test_a_claim_does_not_pass_a_limit_of_money() -> None:
+    model = Model("small", price_in=1.0, price_out=5.0)
+    room = 1.5 * model.cost(MOST_IN, 20)
+    budget = Budget(money=room)
+    with (
+        serving(says("x", tokens=(5, 10_000))) as server,
+        client(server, budget, models=(model,)) as asked,
+    ):
+        replies = asked.complete([prompt(0), prompt(1)])
+    assert len(server.requests) == 1 and replies[1].error.startswith("the budget is spent")
+    assert replies[0].money == pytest.approx(room) == pytest.approx(budget.used.money)
+    assert replies[0].claimed == 10_005
+
+
+def test_a_claim_is_kept_with_the_reply(tmp_path: Path) -> None:
+    """Made again with the same budget, the same is counted; with more room, more."""
+    counted = []
+    with serving(says("x", tokens=(5, 10 * MOST))) as server:
+        for room in (2 * MOST, 2 * MOST, 20 * MOST):
+            budget = Budget(tokens=room)
+            with client(server, budget, ReplyCache(tmp_path / "replies")) as asked:
+                asked.complete([prompt()])
+            counted.append(budget.used.tokens)
+    assert counted == [2 * MOST, 2 * MOST, 10 * MOST + 5] and len(server.requests) == 1
+
+
+def test_attempts_that_were_kept_do_not_pass_a_smaller_limit(tmp_path: Path) -> None:
+    budgets = [Budget(tokens=4 * MOST), Budget(tokens=MOST + 3)]
+    with serving(drops("half"), says("x", tokens=(5, 2))) as server:
+        for budget in budgets:
+            with client(server, budget, ReplyCache(tmp_path / "replies")) as asked:
+                assert asked.complete([prompt()])[0].text == "x"
+    assert [b.used.tokens for b in budgets] == [MOST + 7, MOST + 3]
 
 
 def test_what_works_goes_on() -> None:

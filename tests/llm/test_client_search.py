@@ -80,6 +80,23 @@ def test_a_search_keeps_its_budget_to_the_token(store: Store) -> None:
     assert "tokens" in store.run(search.id).message
 
 
+def test_a_server_that_claims_too_much_ends_the_search_at_its_limit(store: Store) -> None:
+    limit = 40_000
+    text = (REPLIES / "whole.md").read_text()
+    with serving(replying("edit.json"), says(text, tokens=(10**6, 60))) as server:
+        limits = Limits(candidates=50, tokens=limit)
+        config = settings(server.url)
+        search = searched(store, "rms_norm", 50, dims={"B": 8}, llm=config, limits=limits)
+    assert search.tokens == limit == budget_of(search).used.tokens and len(server.requests) == 2
+    assert "tokens" in store.run(search.id).message
+    (told,) = (p for p in search.expander.problems if "claims" in p)
+    assert "small claims more tokens than a call was allowed" in told and "no room" in told
+    claims = [t.get("claimed", 0) for t in transcripts(store, search)]
+    assert sorted(claims) == [0, 10**6 + 60]
+    with Search(store, search.id, 1) as again:
+        assert again.run() and again.tokens == limit and len(server.requests) == 2
+
+
 def test_a_search_carried_on_asks_nothing_again(store: Store) -> None:
     with serving(*[replying(n) for n in ("whole.md", "edit.json", "pick.json")]) as server:
         config = settings(server.url)
