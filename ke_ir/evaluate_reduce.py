@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ke_ir.evaluate_scan import prefixes
 from ke_ir.evaluate_values import (
     Array,
     Env,
@@ -34,6 +35,9 @@ _COMBINE: dict[str, Any] = {
 
 def reduction(ev: Evaluator, e: Reduce, env: Env) -> Val:
     """Value of a reduction over the indices that it leaves free."""
+    found = prefixes(ev, e, env)
+    if found is not None:
+        return found
     return _Reduction(ev, e, env, _bind(ev, e, env)).value()
 
 
