@@ -130,7 +130,7 @@ def learn_run(folder: str, store_url: str, run: str) -> int:
         print(f"learned {path}")
     if not written:
         print_wrapped(f"nothing to learn from {record.id}: on no target is its best {LEAST_GAIN} "
-                      "times as fast as its root")  # fmt: skip
+                      "times as fast as its root, and faster than what is known")  # fmt: skip
     return 0
 
 

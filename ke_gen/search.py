@@ -49,6 +49,8 @@ _DEFAULT_CANDIDATES = 200
 @click.option("--drafts", default=8, show_default=True, type=click.IntRange(0),
               help="Candidates made from the roots by several rewrites first.")  # fmt: skip
 @click.option("--warm-start", is_flag=True, help="Try first what did well on similar ops before.")
+@click.option("--no-learn", is_flag=True,
+              help="Write no note of what made the best one faster.")  # fmt: skip
 @click.option("--jobs", default=0, metavar="N", type=click.IntRange(0),
               help="Workers; as many as there are cores, at most 4, if left out.")  # fmt: skip
 @click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Size of a dim; may be repeated.")
@@ -74,6 +76,7 @@ def search(
     seed: int,
     drafts: int,
     warm_start: bool,
+    no_learn: bool,
     jobs: int,
     dim: tuple[str, ...],
     kernel: str,
@@ -115,7 +118,7 @@ def search(
             program=program.name, text=store.artifacts.put(text), file=file,
             targets=names, dims=dims, policy=policy, operator=operator, fitness=fitness,
             memory=memory, weights=_weights(weights, names), seed=seed, drafts=drafts,
-            limits=limits, llm=settings,
+            limits=limits, learn=not no_learn, llm=settings,
             warm=_warm(store, module, program.name, names) if warm_start else (),
         )  # fmt: skip
         try:
@@ -200,7 +203,20 @@ def _finish(store: Store, running: Search, reason: str, out: str) -> int:
     print_summary(running, reason, found)
     for what, count in running.expander.problems.items():
         click.echo(f"operator {running.config.operator}: {what} ({count} times)", err=True)
+    if running.config.learn and not running.degenerate:
+        _learn(store, running)
     return 0 if any(b.node is not None for b in found) else WRONG
+
+
+def _learn(store: Store, running: Search) -> None:
+    """Notes for later searches. What goes wrong is told, and takes nothing from the result."""
+    from search.knowledge.folders import learned_folder
+    from search.knowledge.learn import learned
+
+    try:
+        learned(store, running.id, learned_folder(store.where), running.graph)
+    except Exception as error:  # of a disk, a database, or a name that no note may have
+        click.echo(f"nothing is learned from this search: {error}", err=True)
 
 
 def _resume(store: Store, run: str) -> str:

@@ -18,7 +18,8 @@ class Config:
     ``batch`` candidates are evaluated in a round, whatever the number of workers, so that these
     have no influence on what is found. ``drafts`` candidates are first made from the roots by
     several rewrites each. ``seconds`` and ``gib`` limit one candidate on one target. ``warm`` are
-    chains of rewrites that did well in earlier runs. ``llm`` is for the operator of that name.
+    chains of rewrites that did well in earlier runs. ``learn``: what it finds is written down as
+    notes when it ends. ``llm`` is for the operator of that name.
     """
 
     program: str
@@ -39,6 +40,7 @@ class Config:
     seconds: float = 60.0
     gib: float = 8.0
     warm: tuple[tuple[str, ...], ...] = ()
+    learn: bool = True
     llm: LlmConfig = field(default_factory=LlmConfig)
 
     def to_dict(self) -> dict[str, Any]:

@@ -97,8 +97,9 @@ class Expander:
             return self.evaluator.pool.run(function, task, self.evaluator.limits)
 
         return Surroundings(
-            self.config, work, self.store.artifacts.put, self.store.folder, *self._used
-        )
+            self.config, work, self.store.artifacts.put, self.store.folder, *self._used,
+            read=self.store.artifacts.text,
+        )  # fmt: skip
 
     def plan_roots(self, texts: Sequence[str], labels: Sequence[str]) -> list[Planned]:
         """The roots, screened."""

@@ -160,8 +160,8 @@ class Surroundings:
     """What an operator that runs in the search's own process works with.
 
     ``work`` runs a task (``module:function``, data) in a worker process, ``keep`` makes a text an
-    artifact and gives its digest, ``folder`` is where files of its own may stay, empty for none.
-    ``tokens`` and ``money`` were spent by earlier sessions of this run.
+    artifact and gives its digest, by which ``read`` finds it; ``folder`` is where files of its own
+    may stay, empty for none. ``tokens`` and ``money`` were spent by earlier sessions of this run.
     """
 
     config: Config
@@ -170,6 +170,7 @@ class Surroundings:
     folder: str = ""
     tokens: int = 0
     money: float = 0.0
+    read: Callable[[str], str] | None = None
 
 
 class Operator(Protocol):
@@ -177,6 +178,8 @@ class Operator(Protocol):
 
     One that is not may have a class method ``connect(surroundings)``, which then makes it, and
     ``propose_all(requests)``, which answers a round's requests at once in the search's own thread.
+    A class method ``prepare(config, folder, keep)`` gives the config that a new run is kept with:
+    what may change while a run is stopped belongs there.
     """
 
     in_worker: bool

@@ -72,6 +72,9 @@ def start(store: Store, config: Config) -> str:
     chosen = (POLICIES, config.policy), (OPERATORS, config.operator), (FITNESS, config.fitness)
     for group, name in chosen:
         find_part(group, name)
+    prepare = getattr(find_part(OPERATORS, config.operator), "prepare", None)
+    if prepare is not None:
+        config = prepare(config, store.folder, store.artifacts.put)
     return store.create_run(config.to_dict(), config.program)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ke_ir.diagnostics import Diagnostic
 from search.knowledge.folders import Found, read
-from search.knowledge.notes import Note
+from search.knowledge.notes import Note, from_json
 
 _FORMAT = 1
 """Of the tables; a file of another one is made anew."""
@@ -27,16 +27,19 @@ CREATE VIRTUAL TABLE notes USING fts5(id UNINDEXED, title, body, words);
 Opened = tuple[sqlite3.Connection, list[Note], list[Diagnostic]]
 
 
-def opened(found: Sequence[Found], file: Path | None) -> Opened:
+def opened(found: Sequence[Found], file: Path | None, more: Sequence[Note] = ()) -> Opened:
     """The index of these files, their notes by id, and what is wrong with others.
 
-    With ``file``, what it holds is taken where it was made of the same files as they are now;
+    ``more`` are notes that lie in no file; of those with one id, a file's stays. With ``file``
+    (and no ``more``), what it holds is taken where it was made of the same files as they are now;
     else it is written anew. A file that cannot be used is done without.
     """
     mark = _fingerprint(found)
+    file = None if more else file
     if file is not None and (kept := _kept(file, mark)) is not None:
         return kept
     notes, problems = read(found)
+    notes = sorted({n.id: n for n in (*more, *notes)}.values(), key=lambda n: n.id)
     if file is not None:
         with suppress(OSError, sqlite3.Error):
             _write(file, mark, notes, problems)
@@ -63,7 +66,7 @@ def _kept(file: Path, mark: str) -> Opened | None:
         wanted, problems = db.execute("SELECT fingerprint, problems FROM about").fetchone()
         if wanted == mark:
             rows = db.execute("SELECT data FROM kept ORDER BY id")
-            notes = [Note(**_tuples(json.loads(data))) for (data,) in rows]
+            notes = [from_json(json.loads(data)) for (data,) in rows]
             return db, notes, [Diagnostic(**_tuples(d)) for d in json.loads(problems)]
     except (OSError, sqlite3.Error, ValueError, TypeError):
         pass  # not ours, damaged, or of another version: it is written anew

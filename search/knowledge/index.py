@@ -19,13 +19,15 @@ class Knowledge:
 
     A note that cannot be read is left out and told of in ``problems``. ``database`` is a file that
     keeps the index between processes; without it, and where it cannot be used, the index is in
-    memory. Folders that do not exist hold no notes.
+    memory. Folders that do not exist hold no notes. ``more`` are notes that lie in none.
     """
 
-    def __init__(self, folders: Sequence[Path], database: Path | None = None) -> None:
+    def __init__(
+        self, folders: Sequence[Path], database: Path | None = None, more: Sequence[Note] = ()
+    ) -> None:  # fmt: skip
         self.folders = tuple(folders)
         found = [x for f in self.folders for x in files(f)]
-        self._db, self.notes, self.problems = opened(found, database)
+        self._db, self.notes, self.problems = opened(found, database, more)
         self._by_id = {n.id: n for n in self.notes}
 
     def __enter__(self) -> Knowledge:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 LEAST_GAIN = 1.05
 """A strategy is worth a note when it made the root so many times faster."""
 _LEAST_SHARE = 0.5
+_GAIN = re.compile(r"(\d+\.\d+)x faster on ")
+"""As the title of a learned note gives it."""
 _MOST_STEPS, _MOST_OP_LINES = 24, 20
 
 
@@ -37,21 +40,44 @@ def add(file: Path, folder: Path) -> Path:
     return _write(note, folder, replace=False)
 
 
-def learned(store: Store, run: str, folder: Path) -> list[Path]:
+def learned(
+    store: Store, run: str, folder: Path, graph: SearchGraph | None = None
+) -> list[Path]:  # fmt: skip
     """Write one note for each target on which a run's best is faster than its root.
 
     The note holds the run, op, target, gain with its kind, what bound the root, and the rewrites on
     the path with their diff counts. Edits by a model are counted and not quoted: their words are
-    the model's. Learning the same run again writes the same notes. Raises StoreError, NoteError,
-    OSError.
+    the model's. An op at its sizes has one note for a target and a kind of time, that of the
+    largest gain: where there is one of another run that is as good, it stays, and is not given.
+    Learning the same run again writes the same notes. ``graph`` is the run's, where it is at hand.
+    Raises StoreError, NoteError, OSError.
     """
     record = store.run(run)
-    config, graph = Config.from_dict(record.config), store.graph(run)
+    config = Config.from_dict(record.config)
+    graph = store.graph(run) if graph is None else graph
     if not len(graph):
         return []
     op = _op(store, config)
     notes = [_note(record, config, graph, op, target) for target in config.targets]
-    return [_write(n, folder, replace=True) for n in notes if n is not None]
+    return [
+        _write(n, folder, replace=True)
+        for n in notes
+        if n is not None and not _surpassed(n, folder / f"{n.id}.md")
+    ]
+
+
+def _surpassed(note: Note, path: Path) -> bool:
+    """Whether the file has what another run learned of this, and that is as good."""
+    if not path.exists():
+        return False
+    try:
+        known = read_note(path)
+    except NoteError:
+        return False
+    mine, theirs = _GAIN.search(note.title), _GAIN.search(known.title)
+    if known.source == note.source or mine is None or theirs is None:
+        return False
+    return float(theirs[1]) >= float(mine[1])
 
 
 def _op(store: Store, config: Config) -> OpDef | None:
@@ -88,14 +114,21 @@ def _note(
         *_op_lines(op),
     ]  # fmt: skip
     return Note(
-        id=_id("learned", record.id, target),
-        title=f"What made @{config.program} faster on {target}",
+        id=_id("learned", config.program, target, _task(config, op, score.kind)),
+        title=f"What made @{config.program} {ratio:.2f}x faster on {target}",
         body="\n".join(lines[:MAX_LINES]),
         targets=(target,),
         bounds=bounds,
         ops=(kind,) if kind else (),
         source=f"search {record.id}",
     )
+
+
+def _task(config: Config, op: OpDef | None, kind: str) -> str:
+    """Eight hex digits, equal for searches whose gains can be compared."""
+    text = config.text if op is None else print_item(op)
+    data = f"{text}\0{sorted(config.dims.items())}\0{kind}"
+    return hashlib.blake2b(data.encode(), digest_size=4).hexdigest()
 
 
 def _start(graph: SearchGraph, best: Node) -> str:

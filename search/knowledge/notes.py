@@ -7,11 +7,13 @@ characters.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ke_ir.diagnostics import Diagnostic, near
 from search.operators.diagnosis import BOUNDS
@@ -81,6 +83,22 @@ def quoted(note: Note) -> str:
     can be taken for a part of the prompt."""
     head = f"{note.title} [{note.id}; source: {note.source}]"
     return "\n".join(f"> {line}".rstrip() for line in (head, *note.body.splitlines()))
+
+
+def dumped(notes: Sequence[Note]) -> str:
+    """Notes as JSON, without the places where they lie."""
+    return json.dumps([asdict(replace(n, file="")) for n in notes], indent=1)
+
+
+def loaded(text: str) -> list[Note]:
+    """The inverse of ``dumped``."""
+    return [from_json(data) for data in json.loads(text)]
+
+
+def from_json(data: Mapping[str, Any]) -> Note:
+    """One note, from plain JSON types."""
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return Note(**plain)
 
 
 def read_note(path: Path, section: str = "", own: bool = False) -> Note:

@@ -97,7 +97,8 @@ class LlmConfig:
     ``prompt_tokens`` and ``reply_tokens`` bound one request, ``mends`` how often a reply that
     cannot be used is sent back with what is wrong. ``retries``, ``timeout`` (seconds) and
     ``concurrency`` are of requests to the server. ``knowledge`` are folders of notes beside
-    ke-gen's own.
+    ke-gen's own; ``notes`` is the artifact that has all notes but ke-gen's own as they were when
+    the run began, empty where they are read anew.
     """
 
     base_url: str = ""
@@ -112,6 +113,7 @@ class LlmConfig:
     retries: int = 3
     concurrency: int = 8
     knowledge: tuple[str, ...] = ()
+    notes: str = ""
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> LlmConfig:

@@ -12,20 +12,23 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ke_ir.diagnostics import Diagnostic
 from ke_ir.ir import Module
 from ke_ir.parser import parse
 from search.evaluation.pool import WorkerFailed
-from search.knowledge.folders import default_folders
+from search.knowledge.folders import default_folders, own_folders
 from search.knowledge.index import Knowledge
 from search.knowledge.kinds import op_kind
-from search.knowledge.notes import Note
+from search.knowledge.notes import Note, dumped, loaded
 from search.llm.prompt import Asked, PromptTooLarge, Style, again, ask, phase_of
 from search.llm.reply import MOST_CHARS, Accepted, Refused
 from search.llm.types import LlmConfig, Prompt, Reply
 from search.parts import Proposal, Proposals, Request, Surroundings
+
+if TYPE_CHECKING:
+    from search.config import Config
 
 Work = Callable[[str, Mapping[str, Any]], Any]
 
@@ -106,13 +109,23 @@ class Llm:
         self.problems: Counter[str] = Counter()
 
     @classmethod
+    def prepare(cls, config: Config, folder: str, keep: Callable[[str], str]) -> Config:
+        """Notes as they are now are the run's to its end, whatever is learned meanwhile."""
+        with knowledge_of(config.llm, folder) as known:
+            notes = keep(dumped([n for n in known.notes if not n.own]))
+        return replace(config, llm=replace(config.llm, notes=notes))
+
+    @classmethod
     def connect(cls, given: Surroundings) -> Llm:
         """With a client for the run's server, its cache of replies, and the notes."""
         from search.llm.client import connected
 
         config = given.config.llm
         completer = connected(given)
-        knowledge = knowledge_of(config, given.folder)
+        if config.notes and given.read is not None:
+            knowledge = Knowledge(own_folders(), more=loaded(given.read(config.notes)))
+        else:
+            knowledge = knowledge_of(config, given.folder)
         return cls(config, completer, knowledge, given.work, given.keep)
 
     def close(self) -> None:

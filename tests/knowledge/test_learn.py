@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,10 +40,12 @@ def score(us: float, kind: str = "simulated") -> Score:
 
 
 def finished(
-    store: Store, path: tuple[tuple[str, str], ...] = PATH, last: Score | None = None
-) -> str:
+    store: Store, path: tuple[tuple[str, str], ...] = PATH, last: Score | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> str:  # fmt: skip
     """A run whose root takes 10 us, and each step on the path less, the last one 2.5 us."""
-    config = Config("rms", store.artifacts.put(OP), "rms.ir", ("kea.kea2", "amd.gfx942"))
+    targets = ("kea.kea2", "amd.gfx942")
+    config = Config("rms", store.artifacts.put(OP), "rms.ir", targets, dims or {})
     run = store.create_run(config.to_dict(), "rms")
     text = store.artifacts.put("kernel")
     parent = ""
@@ -88,7 +90,29 @@ def test_learning_again_changes_nothing(store: Store, tmp_path: Path) -> None:
     (path,) = learned(store, run, tmp_path)
     before = path.read_text()
     assert learned(store, run, tmp_path) == [path] and path.read_text() == before
-    assert learned(store, finished(store), tmp_path) != [path], "another run, another note"
+    assert learned(store, run, tmp_path, store.graph(run)) == [path]
+    assert path.read_text() == before
+
+
+def test_a_task_has_one_note_that_of_the_largest_gain(store: Store, tmp_path: Path) -> None:
+    """Many searches of one op do not crowd out what is known of others."""
+    (path,) = learned(store, finished(store), tmp_path)
+    before = path.read_text()
+    assert learned(store, finished(store), tmp_path) == [] and path.read_text() == before
+    assert learned(store, finished(store, last=score(3.0)), tmp_path) == []
+    assert path.read_text() == before
+    better = finished(store, last=score(2.0))
+    assert learned(store, better, tmp_path) == [path]
+    assert "5.00x faster" in path.read_text() and better in path.read_text()
+    path.write_text("no note")
+    assert learned(store, finished(store), tmp_path) == [path]
+    assert [p.name for p in tmp_path.glob("*.md")] == [path.name]
+
+
+def test_other_sizes_are_another_task(store: Store, tmp_path: Path) -> None:
+    (path,) = learned(store, finished(store), tmp_path)
+    (other,) = learned(store, finished(store, dims={"B": 8}), tmp_path)
+    assert other != path and "at B = 8" in other.read_text()
 
 
 @pytest.mark.parametrize("last", [score(9.9), score(2.0, "measured"), score(20.0)])

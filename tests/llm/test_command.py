@@ -59,7 +59,7 @@ def log(store: str = "store") -> dict[str, Any]:
 
 def test_a_search_and_what_it_leaves(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with serving(plays("hostile.json"), plays("whole_wrong_type.md"), plays("whole.md")) as server:
-        assert run(server, "--candidates", "4") == 0
+        assert run(server, "--candidates", "4", "--no-learn") == 0
         asked = len(server.requests)
         first = log()
         again = run(server, "--candidates", "4", "--store", "store")
@@ -86,6 +86,40 @@ def test_a_resumed_run_repeats_no_call() -> None:
         assert end.value.code == 0
         bodies = [json.dumps(r, sort_keys=True) for r in server.requests]
         assert len(bodies) > asked and len(set(bodies)) == len(bodies)
+
+
+def shown_notes(server: LocalServer, first: int = 0) -> list[bool]:
+    """Whether each prompt since then holds what a search of rms_norm has learned."""
+    return [
+        "[learned-rms-norm-kea-kea2-" in body["messages"][1]["content"]
+        for body in server.requests[first:]
+    ]
+
+
+def test_what_is_learned_reaches_later_searches_and_no_earlier_one() -> None:
+    """A run works with the notes of its start, also where it is resumed after others have ended."""
+    replies = [plays("pick.json"), plays("whole.md")]
+    with serving(*replies, *replies, refuses(400)) as server:
+        assert run(server, "--candidates", "3") == 0
+        (note,) = Path("store/knowledge").glob("learned-*.md")
+        assert "x faster (simulated)" in note.read_text()
+        assert run(server, "--candidates", "3", "--seed", "1") == 0
+        asked = len(server.requests)
+        earlier = len(shown_notes(server)) - sum(shown_notes(server))
+        assert 0 < earlier < asked and shown_notes(server) == sorted(shown_notes(server))
+        resumed = ["resume", log_ids()[0], "--store", "store", "--candidates", "4", "--jobs", "1"]
+        with pytest.raises(SystemExit) as end:
+            main(resumed)
+        assert end.value.code == 0
+        assert len(server.requests) > asked and not any(shown_notes(server, asked))
+
+
+def log_ids() -> list[str]:
+    """Runs, the earliest first."""
+    from search.store import open_store
+
+    with open_store("store") as found:
+        return [r.id for r in found.runs()]
 
 
 def test_a_server_that_fails_leaves_it_to_rules(capsys: pytest.CaptureFixture[str]) -> None:
