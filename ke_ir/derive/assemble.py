@@ -10,6 +10,7 @@ from ke_ir.derive.emit import Context, Emitted, Emitter, parameters
 from ke_ir.derive.footprint import peak_bytes
 from ke_ir.derive.groups import Group, form_groups, references
 from ke_ir.derive.normal import Node, Normalizer, hi_of, lo_of
+from ke_ir.derive.scans import as_scan
 from ke_ir.derive.split import split_large
 from ke_ir.derive.tiles import Tiler
 from ke_ir.expr import Dim, Expr, Range, Ref, evaluate_int, rewrite, walk
@@ -71,7 +72,7 @@ class _Derivation:
         self.moved: dict[str, str] = {}
 
     def run(self) -> tuple[Kernel | Program, ...]:
-        nodes = Normalizer(self.op).nodes()
+        nodes = [as_scan(n) for n in Normalizer(self.op).nodes()]
         kinds = node_kinds(nodes, self.tensors)
         nodes = split_large(nodes, self.extent, self.contractions(nodes, kinds))
         kinds = node_kinds(nodes, self.tensors)
@@ -136,7 +137,7 @@ class _Derivation:
                 return replace(e, tensor=self.moved[e.tensor])
             return None
 
-        return Group(g.axes, [replace(n, expr=rewrite(n.expr, move)) for n in g.members])
+        return replace(g, members=[replace(n, expr=rewrite(n.expr, move)) for n in g.members])
 
     def temp_name(self, node: str) -> str:
         """The name of the temporary for a node's value; outputs keep theirs for themselves."""

@@ -19,6 +19,7 @@ from ke_ir.ops import (
     Iota,
     Permute,
     Reduce,
+    Scan,
     Select,
     Unary,
 )
@@ -216,6 +217,9 @@ class Builder:
     def reduce(self, kind: str, v: Val, axis: str) -> Val:
         axes = tuple(a for a in v.axes if a != axis)
         return self.emit(Reduce(kind, str(v.x), v.axes.index(axis)), v.dtype, axes)
+
+    def scan(self, kind: str, v: Val, axis: str) -> Val:
+        return self.emit(Scan(kind, str(v.x), v.axes.index(axis)), v.dtype, v.axes)
 
     def iota(self, var: str) -> Val:
         """The indices of a loop variable: i32 where they fit, else i64."""

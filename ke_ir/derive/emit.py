@@ -10,6 +10,7 @@ from ke_ir.derive.contraction import Contraction, DotProduct
 from ke_ir.derive.groups import Group
 from ke_ir.derive.normal import Node
 from ke_ir.derive.reductions import Accumulator, Nest, accumulator
+from ke_ir.derive.scans import Prefixes
 from ke_ir.derive.tiles import Plan
 from ke_ir.expr import Expr, Range, Reduce, Ref, substitute, variables, walk
 from ke_ir.intervals import Interval
@@ -71,13 +72,36 @@ class Emitter:
             vars_.append(var)
         if not vars_:
             vars_ = [LoopVar(self.b.fresh("one"), *_single())]
+        if self.group.along is not None:
+            self.scans()
+            return self.emitted(vars_)
         for batch in batches(self.group, self.plan):
             if batch[0].is_reduction:
                 self.reductions(batch)
             else:
                 self.pointwise(batch)
+        return self.emitted(vars_)
+
+    def emitted(self, vars_: Sequence[LoopVar]) -> Emitted:
         body = without_dead(tuple(self.b.blocks[0]))
         return Emitted(Parallel(tuple(vars_), body, self.plan.grouped), self.nest.read, self.writes)
+
+    def scans(self) -> None:
+        """All members in one loop: the scans, and what follows from them element by element."""
+        nodes = [n for n in self.group.members if n.scan is not None]
+        others = [n for n in self.group.members if n.scan is None]
+
+        def inside(values: list[Val]) -> None:
+            for n, v in zip(nodes, values, strict=True):
+                self.nest.values[n.name] = v
+                self.finish(n, v)
+            for n in others:
+                self.nest.values[n.name] = self.nest.value(n.expr)
+                self.finish(n, self.nest.values[n.name])
+
+        self.nest.nest(
+            self.plan.nests[nodes[0].name], [Prefixes(self.nest, nodes, inside)], [nodes[0].name]
+        )
 
     def reductions(self, nodes: Sequence[Node]) -> None:
         """Reductions over equal ranges, in one nest of loops."""

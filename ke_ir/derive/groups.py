@@ -20,10 +20,14 @@ FEW = 1 << 14
 
 @dataclass
 class Group:
-    """The nodes of one kernel, with the axes' names for their indices."""
+    """The nodes of one kernel, with the axes' names for their indices.
+
+    The members of a group with scans run in one loop over ``along``.
+    """
 
     axes: tuple[Range, ...]
     members: list[Node] = field(default_factory=list)
+    along: Range | None = None
 
     @property
     def names(self) -> set[str]:
@@ -52,13 +56,22 @@ def form_groups(
     for node in nodes:
         needs = [home[r.tensor] for r in references(node) if r.tensor in home]
         at = _place(node, groups, max(needs, default=-1), extent, heavy)
+        mapping: dict[str, str] = {}
         if at is None:
-            groups.append(Group(node.indices))
+            groups.append(_new_group(node))
             at = len(groups) - 1
-        mapping = _mapping(node, groups[at]) or {}
+        else:
+            mapping = _mapping(node, groups[at]) or {}
         groups[at].members.append(node.renamed(mapping))
         home[node.name] = at
     return groups
+
+
+def _new_group(node: Node) -> Group:
+    if node.scan is None:
+        return Group(node.indices)
+    axes = tuple(r for r in node.indices if r.name != node.scan.along)
+    return Group(axes, along=next(r for r in node.indices if r.name == node.scan.along))
 
 
 def _place(
@@ -75,6 +88,10 @@ def _place(
         if mapping is None:
             continue
         uses = at == latest
+        if g.along is not None or node.scan is not None:
+            if _scans_with(node, g, mapping, uses):
+                return at
+            continue
         if not uses and not _related(node, g):
             continue
         if len(node.indices) == len(g.axes):
@@ -83,6 +100,20 @@ def _place(
         if not node.is_reduction and uses and not busy and _worth_looping(node, g, mapping, extent):
             return at
     return None
+
+
+def _scans_with(node: Node, g: Group, mapping: Mapping[str, str], uses: bool) -> bool:
+    """True if a node can run in the loop of a group with scans.
+
+    It follows from them element by element, or scans in the same direction and reads none of them.
+    """
+    first = g.members[0].scan
+    if g.along is None or first is None or len(mapping) != len(node.indices):
+        return False
+    if node.scan is None:
+        return uses and not node.is_reduction
+    same = mapping[node.scan.along] == g.along.name and node.scan.reverse == first.reverse
+    return same and not uses
 
 
 def _worth_looping(
@@ -118,11 +149,12 @@ def _mapping(node: Node, g: Group) -> dict[str, str] | None:
     """The node's index for each axis, so that every member that it reads is read in place."""
     reads = [r for r in references(node) if r.tensor in g.names]
     by_name = {m.name: m for m in g.members}
+    axes = {a.name: a for a in (*g.axes, *(() if g.along is None else (g.along,)))}
     out: dict[str, str] = {}
     mine = {r.name: r for r in node.indices}
     for ref in reads:
         target = by_name[ref.tensor]
-        if g.extra(target):
+        if g.along is None and g.extra(target):
             return None
         for sub, axis in zip(ref.indices, target.indices, strict=True):
             if not isinstance(sub, Var) or sub.name not in mine:
@@ -130,11 +162,11 @@ def _mapping(node: Node, g: Group) -> dict[str, str] | None:
             if out.setdefault(sub.name, axis.name) != axis.name:
                 return None
     if not reads:
-        if len(node.indices) != len(g.axes):
+        if len(node.indices) != len(axes):
             return None
-        out = {r.name: a.name for r, a in zip(node.indices, g.axes, strict=True)}
-    if set(out.values()) != {a.name for a in g.axes} or len(set(out.values())) != len(out):
+        own = g.axes if g.along is None else g.members[0].indices
+        out = {r.name: a.name for r, a in zip(node.indices, own, strict=True)}
+    if set(out.values()) != set(axes) or len(set(out.values())) != len(out):
         return None
-    axes = {a.name: a for a in g.axes}
     same = all(mine[i].hi == axes[a].hi for i, a in out.items())
     return out if same else None

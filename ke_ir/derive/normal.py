@@ -36,15 +36,30 @@ DEEPEST = 60
 
 
 @dataclass(frozen=True)
+class Scan:
+    """Prefixes along the index ``along``, or suffixes (``reverse``).
+
+    Only the places where ``live`` holds add anything (None: all do).
+    """
+
+    kind: str
+    along: str
+    reverse: bool
+    live: Expr | None
+
+
+@dataclass(frozen=True)
 class Node:
     """``name[indices] = expr``, with all ranges given.
 
-    ``expr`` is pointwise, or a reduction of a pointwise body. Indices start at 0.
+    ``expr`` is pointwise, or a reduction of a pointwise body; with a ``scan`` it is what one place
+    adds. Indices start at 0.
     """
 
     name: str
     indices: tuple[Range, ...]
     expr: Expr
+    scan: Scan | None = None
 
     @property
     def is_reduction(self) -> bool:
@@ -62,6 +77,10 @@ class Node:
     def renamed(self, names: Mapping[str, str]) -> Node:
         """With other names for the indices on the left."""
         values = {a: Var(b) for a, b in names.items()}
+        scan = self.scan
+        if scan is not None:
+            live = None if scan.live is None else substitute(scan.live, values)
+            scan = replace(scan, along=names.get(scan.along, scan.along), live=live)
         return Node(
             self.name,
             tuple(
@@ -69,6 +88,7 @@ class Node:
                 for r in self.indices
             ),
             substitute(self.expr, values),
+            scan,
         )
 
 

@@ -16,9 +16,10 @@ from ke_ir.intervals import ANY, Interval, interval
 from ke_ir.ir import LoopVar
 from ke_ir.types import DType
 
-_COMBINE = {
+COMBINE = {
     "sum": "add", "prod": "mul", "max": "max", "min": "min", "any": "or", "all": "and",
 }  # fmt: skip
+"""The op that combines two values of a reduction."""
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ class Fold(Accumulator):
             v = b.spread(v, b.ordered((*v.axes, *tiled)))
             for a in reversed(tiled):
                 v = b.reduce(kind, v, a)
-        out = b.binary(_COMBINE[kind], carried[0], v, self.dtype)
+        out = b.binary(COMBINE[kind], carried[0], v, self.dtype)
         return [b.spread(out, self.axes)]
 
     def finish(self, carried: list[Val]) -> Val:

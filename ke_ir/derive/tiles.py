@@ -10,6 +10,7 @@ from ke_ir.derive.groups import Group, references
 from ke_ir.derive.normal import Node, free_indices, hi_of, lo_of
 from ke_ir.derive.padding import is_affine
 from ke_ir.derive.reductions import Loop, plain_loop
+from ke_ir.derive.scans import scan_loop
 from ke_ir.expr import Bin, Expr, Num, Range, Reduce, Ref, Var, variables, walk
 from ke_ir.types import TensorType
 
@@ -54,6 +55,8 @@ def below(n: int) -> int:
     return 1 << (max(1, n).bit_length() - 1)
 
 
+ACROSS = 32
+"""Tile across a scan, of the axis along which memory is contiguous."""
 INSIDE = 32
 """Tile of a reduction inside an expression, beside the tiles around it."""
 
@@ -83,6 +86,8 @@ class Tiler:
 
     def plan(self, level: int) -> Plan | None:
         """The ``level``-th choice, each smaller than the one before; None when there is none."""
+        if self.group.along is not None:
+            return self.scan(self.group.along, ELEMENTS >> level)
         if self.contractions:
             return self.contraction(level)
         return self.elementwise(ELEMENTS >> level) if ELEMENTS >> level >= 16 else None
@@ -93,6 +98,8 @@ class Tiler:
 
     def inner(self, node: Node) -> tuple[Range, ...]:
         """Ranges that a member loops over: reduced ones, or the further ones of an output."""
+        if self.group.along is not None:
+            return (self.group.along,)
         return node.inner if node.is_reduction else self.group.extra(node)
 
     # Contractions
@@ -195,6 +202,30 @@ class Tiler:
             *(plain_loop(r, None) for r in node.inner if r.name not in names),
             self.tiled(flat, t, stages),
         ]
+
+    # Scans
+
+    def scan(self, along: Range, elements: int) -> Plan | None:
+        """Tiles along the scan, and across the axis along which memory is contiguous."""
+        if elements < 16:
+            return None
+        axes = [r for r in self.group.axes if r.name not in self.pinned]
+        weights = self.weights()
+        fast = max(weights, key=lambda v: weights[v], default=along.name)
+        chosen = {
+            r.name: min(power(self.size(r)), ACROSS)
+            for r in axes
+            if r.name == fast and self.size(r) > 1
+        }
+        room = elements // self.product(chosen, axes)
+        tile = min(power(self.size(along)), 1024, below(room))
+        self.pack_rows(axes, chosen, elements // tile)
+        parallel = [plain_loop(r, chosen.get(r.name)) for r in self.group.axes]
+        first = self.group.members[0].scan
+        assert first is not None
+        stages = 2 if self.size(along) > tile else 1
+        loop = scan_loop(along, first.reverse, tile if tile > 1 else None, stages)
+        return Plan(parallel, {n.name: [loop] for n in self.group.members}, self.inside)
 
     # Everything else
 
