@@ -84,10 +84,11 @@ def print_signature(s: Signature, with_dims: bool = True) -> str:
     ins = ", ".join(f"{sigil}{p.name}: {p.type}" for p in s.inputs)
     outs = ", ".join(f"{sigil}{p.name}: {p.type}" for p in s.outputs)
     head = f"{word} @{s.name}({ins}) -> ({outs})"
-    return f"{head}\ndims {', '.join(map(_dim, s.dims))}" if s.dims and with_dims else head
+    return f"{head}\ndims {', '.join(map(print_dim, s.dims))}" if s.dims and with_dims else head
 
 
-def _dim(d: DimDecl) -> str:
+def print_dim(d: DimDecl) -> str:
+    """As it stands after ``dims``."""
     limits = f" in {d.low}..{d.high}" if d.is_range else ""
     return f"{d.name}{limits} = {show(d.size)}"
 

@@ -15,12 +15,14 @@ from ke_ir.expr import INDEX_FUNCTIONS
 from ke_ir.ir import Module
 from ke_ir.ops import REGISTRY
 from ke_ir.ops.base import Op, Piece
-from ke_ir.printer import print_signature
+from ke_ir.printer import print_dim, print_signature
 from ke_ir.types import DTYPES
 from search.llm.listing import CHANGES
 from search.llm.reply import EDIT, KERNEL, MOST_EDITS, MOST_REWRITES, REWRITE
 
 _MOST_STATEMENTS = 60
+_MOST_KERNELS, _MOST_TEMPS, _MOST_CALLS = 6, 8, 12
+"""Of a program."""
 _MOST_RATIONALE = 300
 _INDEX_OPERATORS = ("+", "-", "*", "//", "%")
 
@@ -64,14 +66,15 @@ def _object(properties: dict[str, Any]) -> dict[str, Any]:
 
 def reply_grammar(
     module: Module, program: str, offered: int, allowed: Sequence[str],
-    statements: int = _MOST_STATEMENTS,
+    statements: int = _MOST_STATEMENTS, kernels: int = _MOST_KERNELS,
 ) -> str:  # fmt: skip
-    """GBNF of a reply: JSON with rewrites or edits, or the text of a kernel called ``program``.
+    """GBNF of a reply: JSON with rewrites or edits, or the text of a kernel or program ``program``.
 
-    ``statements`` is how many one of its blocks may have.
+    A program comes after the kernels that it calls. ``statements`` is how many one block of a
+    kernel may have, ``kernels`` how many a program.
     """
     forms = [f for f in allowed if f != REWRITE or offered]
-    rules = {"root": " | ".join(forms)}
+    rules = {"root": " | ".join([*forms, *(["program"] if KERNEL in forms else [])])}
     said = f'"{{" {_text(_quoted("rationale") + ": ")} string ", "'
     if forms != [KERNEL]:
         rules["string"] = _quote('"') + f" char{{0,{_MOST_RATIONALE}}} " + _quote('"')
@@ -93,29 +96,27 @@ def reply_grammar(
         rules.setdefault("value", _VALUE)
     if KERNEL in forms:
         rules |= kernel_rules(module, program, statements)
+        rules |= program_rules(module, program, statements, kernels)
     return "\n".join(f"{name} ::= {body}" for name, body in rules.items()) + "\n"
 
 
+_INDEX = " | ".join(f'" {o} "' for o in _INDEX_OPERATORS)
 _VALUE = '"%" [a-z] [a-z0-9_]{0,15}'
 
 
 def kernel_rules(module: Module, program: str, statements: int) -> dict[str, str]:
     """Rules for one kernel with the arguments of ``program``; ``kernel`` is the first of them."""
     entry = module.programs[program]
-    inherits = program in module.ops
-    head = "kernel" + re.sub(r"^\w+", "", print_signature(entry, with_dims=not inherits))
+    dims = _any(d.name for d in entry.dims)
     rules = {
-        "kernel": f'{_text(head)} " {{" nl parallel "}}" nl?',
+        "kernel": f'{_text(_head("kernel", module, program))} " {{" nl parallel "}}" nl?',
         "nl": '"\\n" " "{0,12}',
-        "parallel": '"parallel " loopvar (", " loopvar){0,5} (" order grouped(" size ")")? '
-        f'" persistent"? " {{" nl (statement nl | loop0 nl){{1,{statements}}} "}}" nl',
         "loopvar": 'value " = " index " to " index (" tile " size)?',
-        **_loops(2, statements),
         "carry": 'value " = " operand',
         "yield": '"yield " operand (", " operand){0,7}',
-        "index": f"term (({_any(f' {o} ' for o in _INDEX_OPERATORS)}) term){{0,4}}",
-        "term": f'atom | "(" atom ({_any(f" {o} " for o in _INDEX_OPERATORS)}) atom ")" | call',
-        "atom": _any(d.name for d in entry.dims) + " | value | size | \"0\"",
+        "index": f"term (({_INDEX}) term){{0,4}}",
+        "term": f'atom | "(" atom ({_INDEX}) atom ")" | call',
+        "atom": dims + " | value | size | \"0\"",
         "call": " | ".join(_call(fn, arity) for fn, arity in INDEX_FUNCTIONS.items()),
         "value": _VALUE,
         "size": "[1-9] [0-9]{0,5}",
@@ -131,42 +132,97 @@ def kernel_rules(module: Module, program: str, statements: int) -> dict[str, str
     named = {}
     for cls in dict.fromkeys(REGISTRY.values()):
         named[f"op-{cls.__name__.lower()}"] = _op(cls)
-    rules["statement"] = " | ".join(named)
-    return rules | named
+    return rules | _blocks("", statements, list(named)) | named
 
 
-def _loops(depth: int, statements: int) -> dict[str, str]:
-    """``loop0`` holds ``loop1`` and so on: a grammar without recursion."""
-    out = {}
+def program_rules(
+    module: Module, program: str, statements: int, kernels: int
+) -> dict[str, str]:  # fmt: skip
+    """What a program needs beside ``kernel_rules``; ``program`` is the first of them.
+
+    Its kernels have arguments of their own, so that any tensor may be named in them.
+    """
+    entry = module.programs[program]
+    dims = [print_dim(d) for d in entry.dims]
+    names = _any(d.name for d in entry.dims)
+    several = f"(kernel-call nl){{1,{_MOST_CALLS}}}"
+    rules = {
+        "program": f'(part){{1,{kernels}}} {_text(_head("program", module, program))} '
+        f'" {{" nl (temp nl){{0,{_MOST_TEMPS}}} (step nl){{1,{_MOST_CALLS}}} "}}" nl?',
+        "part": '"kernel @" name "(" parameters? ") -> (" parameters ")" '
+        + (f'("\\ndims " dim (", " dim){{0,{len(dims) - 1}}})? ' if dims else "")
+        + '" "? "\\n"? "{" nl part-parallel "}" nl',
+        "name": "[a-z] [a-z0-9_]{0,31}",
+        "parameters": 'parameter (", " parameter){0,11}',
+        "parameter": 'value ": " tensor',
+        "tensor": 'dtype "[" (extent (", " extent){0,5})? "]"',
+        "extent": f"measure (({_INDEX}) measure){{0,2}}",
+        "measure": " | ".join(filter(None, (names, "size"))),
+        "temp": '"temp " value " : " tensor',
+        "step": f'kernel-call | "once {{" nl {several} "}}" | '
+        f'"repeat " value " = " index " to " index " {{" nl {several} "}}"',
+        "kernel-call": '"call @" name "(" views? ") -> (" views ")"',
+        "views": 'view (", " view){0,11}',
+        "view": 'value ("[" index (", " index){0,3} "]")?',
+    }  # fmt: skip
+    if dims:
+        rules["dim"] = _any(dims)
+    named = {}
+    for cls in dict.fromkeys(REGISTRY.values()):
+        name = f"op-{cls.__name__.lower()}"
+        own = _op(cls, "value")
+        if own != _op(cls):
+            named[f"part-{name}"] = own
+        else:
+            named[name] = own
+    return rules | _blocks("part-", statements, list(named)) | named
+
+
+def _head(word: str, module: Module, program: str) -> str:
+    """The header of a kernel or program with the arguments that are asked for."""
+    inherits = program in module.ops
+    signature = print_signature(module.programs[program], with_dims=not inherits)
+    return word + re.sub(r"^\w+", "", signature)
+
+
+def _blocks(prefix: str, statements: int, ops: Sequence[str], depth: int = 2) -> dict[str, str]:
+    """A kernel's body. ``loop0`` holds ``loop1`` and so on: a grammar without recursion."""
+    line = f"{prefix}statement nl"
+    out = {
+        f"{prefix}parallel": '"parallel " loopvar (", " loopvar){0,5} '
+        '(" order grouped(" size ")")? '
+        f'" persistent"? " {{" nl ({line} | {prefix}loop0 nl){{1,{statements}}} "}}" nl',
+        f"{prefix}statement": " | ".join(ops),
+    }  # fmt: skip
     for at in range(depth):
-        inner = f" | loop{at + 1} nl" if at + 1 < depth else ""
-        out[f"loop{at}"] = (
+        inner = f" | {prefix}loop{at + 1} nl" if at + 1 < depth else ""
+        out[f"{prefix}loop{at}"] = (
             '(value (", " value){0,7} " = ")? "for " loopvar (" stages " [1-9])? '
             '(" carry (" carry (", " carry){0,7} ")")? '
-            f'" {{" nl (statement nl{inner}){{1,{statements}}} (yield nl)? "}}"'
+            f'" {{" nl ({line}{inner}){{1,{statements}}} (yield nl)? "}}"'
         )
     return out
 
 
-def _op(cls: type[Op]) -> str:
-    """One op kind, by the format that its class declares."""
+def _op(cls: type[Op], tensor: str = "") -> str:
+    """One op kind, by the format that its class declares. ``tensor`` is the rule of a tensor, else
+    it is the op's input or output."""
     head = 'value " = " ' if cls.has_result else ""
     parts = [f"({_any(cls.mnemonics)})"]
-    for p in cls.pieces:
-        parts.append(_piece(p, cls))
-    return head + " ".join(parts)
+    tensor = tensor or ("input" if cls.has_result else "output")
+    return head + " ".join([*parts, *(_piece(p, cls, tensor) for p in cls.pieces)])
 
 
-def _piece(p: Piece, cls: type[Op]) -> str:
+def _piece(p: Piece, cls: type[Op], tensor: str) -> str:
     if p.group:
-        return "(" + " ".join(_piece(q, cls) for q in p.group) + ")?"
+        return "(" + " ".join(_piece(q, cls, tensor) for q in p.group) + ")?"
     if p.literal:
         return _text("," if p.literal == "," else f" {p.literal}")
     if p.kind == "coords":
         fill = ' (" else " literal)?' if hasattr(cls, "fill") else ""
         return f'"[" coordinates{fill} "]"'
     if p.kind == "tensor":
-        return f'" " {"input" if cls.has_result else "output"}'
+        return f'" " {tensor}'
     if p.kind == "word":
         return f'" " ({_any(sorted(p.choices or ()))})'
     if p.kind == "flag":

@@ -127,11 +127,44 @@ def test_what_it_lets_through_can_be_read() -> None:
     sampler = Sampler(reply_grammar(module, "attention", 28, (KERNEL,)))
     rng = random.Random(0)
     for _ in range(60):
-        text = sampler.text("root", rng)
+        text = sampler.text("kernel", rng)
         try:
             parse(text + op)
         except IRError as error:
             assert error.diagnostics[0].code == "tile-size", error
+
+
+def test_programs_that_it_lets_through_can_be_read() -> None:
+    """Kernels with arguments of their own, temporaries, and calls, also repeated ones."""
+    module = derived("attention")
+    op = print_item(module.ops["attention"])
+    sampler = Sampler(reply_grammar(module, "attention", 0, (KERNEL,), statements=3))
+    rng = random.Random(2)
+    seen: set[str] = set()
+    for _ in range(60):
+        text = sampler.text("program", rng)
+        seen |= set(re.findall(r"\b(?:repeat|once|temp|call|dims|accumulate|yield)\b", text))
+        assert decide(text).ir == text
+        try:
+            parse(text + op)
+        except IRError as error:
+            first = error.diagnostics[0]
+            named = first.message.endswith("is a word of the language")
+            assert named or first.code in ("tile-size", "duplicate"), error
+    assert seen == {"repeat", "once", "temp", "call", "dims", "accumulate", "yield"}
+
+
+def test_derived_programs_are_in_the_grammar() -> None:
+    name = "attention"
+    module = derived(name)
+    sampler = Sampler(reply_grammar(module, name, 3, (KERNEL,)))
+    program = module.programs[name]
+    parts = [print_item(k, module.items) for k in module.kernels.values()]
+    assert len(parts) == 3
+    text = "".join(parts) + print_item(program, module.items)
+    assert re.fullmatch(sampler.pattern("program"), text)
+    assert not re.fullmatch(sampler.pattern("program"), text.replace("call", "cal"))
+    assert not re.fullmatch(sampler.pattern("program"), text.replace("-> (%o:", "-> (%p:"))
 
 
 def test_sampled_decisions_are_decisions() -> None:

@@ -74,10 +74,12 @@ def test_every_step_is_legal_and_a_seed_repeats(store: Store, tmp_path: Path) ->
     assert (again.label, again.child, again.tokens) == (first.label, first.child, first.tokens)
 
 
-def test_a_bounded_kernel_is_written() -> None:
-    """By GBNF: it ends by itself, and has the form of KE-IR."""
+@pytest.mark.parametrize("form", ["kernel", "program"])
+def test_a_bounded_kernel_is_written(form: str) -> None:
+    """By GBNF: it ends by itself, and has the form of KE-IR. A program brings its kernel."""
     module = derived("rms_norm")
-    grammar = reply_grammar(module, "rms_norm", 0, (KERNEL,), statements=1)
+    grammar = reply_grammar(module, "rms_norm", 0, (KERNEL,), statements=1, kernels=1)
+    grammar = grammar.replace("root ::= kernel | program", f"root ::= {form}")
     prompt = Prompt(
         (Message("user", "Write a kernel."),), Constraint("gbnf", None, grammar), 1000, 0.7, 3
     )
@@ -86,4 +88,6 @@ def test_a_bounded_kernel_is_written() -> None:
         with Client(config, ReplyCache(None), Budget()) as client:
             (reply,) = client.complete([prompt])
     assert not reply.error and reply.finish == "stop", reply
-    assert parse(reply.text + print_item(module.ops["rms_norm"])).kernels
+    found = parse(reply.text + print_item(module.ops["rms_norm"]))
+    assert found.kernels and ("rms_norm" in found.kernels) == (form == "kernel")
+    assert "rms_norm" in found.programs

@@ -9,6 +9,7 @@ import pytest
 
 from ke_ir.ir import Module
 from ke_ir.parser import parse
+from ke_ir.printer import print_item
 from ke_ir.rewrites import applicable
 from search.candidates import roots
 from search.llm.listing import Edit, edited, lines_of, listing
@@ -147,6 +148,23 @@ def test_a_kernel_of_a_program_is_replaced_alone() -> None:
     found = read_reply(changed, parent, "softmax", [])
     assert isinstance(found, Accepted)
     assert f"@{name}" in found.label
+
+
+def test_a_program_in_plain_text() -> None:
+    """As ``gbnf`` mode has it written: its kernels, and then the program that calls them."""
+    text = (Path(__file__).parents[2] / "examples" / "attention.ir").read_text()
+    module = roots(parse(text), "attention")[-1]
+    items = [print_item(i, module.items) for i in module.items if i.name not in module.ops]
+    program = print_item(module.programs["attention"], module.items)
+    written = "".join([*items, program]).replace("tile 1024", "tile 512").replace("1024]", "512]")
+    found = read_reply(written, module, "attention", (), (REWRITE, EDIT, KERNEL))
+    assert isinstance(found, Accepted), found
+    assert found.kind == KERNEL and found.label == "write(@attention_l)"
+    child = parse(found.text)
+    assert print_item(child.programs["attention"], child.items) == program
+    assert set(child.kernels) == set(module.kernels)
+    gone = read_reply("".join(items), module, "attention", (), (KERNEL,))
+    assert codes(gone) == ["no-change"]
 
 
 def test_places_of_diagnostics_are_in_the_reply() -> None:
