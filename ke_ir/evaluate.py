@@ -11,6 +11,7 @@ import numpy as np
 
 from ke_ir.evaluate_access import element
 from ke_ir.evaluate_functions import BINARY, CHOOSES, binary_error, select_error, unary, unary_error
+from ke_ir.evaluate_recurrence import recur
 from ke_ir.evaluate_reduce import reduction
 from ke_ir.evaluate_values import Array, Env, EvaluationError, Val, pieces, spread
 from ke_ir.expr import Bin, Call, Dim, Expr, Neg, Num, Reduce, Ref, Var, evaluate_int, variables
@@ -127,12 +128,15 @@ class Evaluator:
 
     def run(self) -> dict[str, Val]:
         """The outputs by name. Intermediates are let go after their last use."""
-        equations = self.ranges.equations
-        last = {r.tensor: i for i, eq in enumerate(equations) for r in eq.refs}
+        groups = self.ranges.groups
+        last = {r.tensor: i for i, (_, eqs) in enumerate(groups) for eq in eqs for r in eq.refs}
         with np.errstate(all="ignore"):
-            for i, eq in enumerate(equations):
-                self.tensors[eq.equation.target] = self.equation(eq)
-                for name in {r.tensor for r in eq.refs} - self.outputs:
+            for i, (recurrence, eqs) in enumerate(groups):
+                if recurrence is not None:
+                    recur(self, recurrence, eqs)
+                else:
+                    self.tensors[eqs[0].equation.target] = self.equation(eqs[0])
+                for name in {r.tensor for eq in eqs for r in eq.refs} - self.outputs:
                     if last[name] == i:
                         del self.tensors[name]
         return self.tensors
@@ -143,14 +147,20 @@ class Evaluator:
 
     def equation(self, eq: EquationRanges) -> Val:
         self.current, self.kept = eq.ranges, {}
-        rhs = eq.equation.rhs
+        return self.part(eq, self.around(eq))
+
+    def around(self, eq: EquationRanges) -> Env:
+        """The indices on the left of an equation."""
         order = {n: i for i, n in enumerate(dict.fromkeys((*eq.outer, *eq.ranges)))}
         ranges = {
             n: (evaluate_int(eq.ranges[n][0], self.dims), evaluate_int(eq.ranges[n][1], self.dims))
             for n in eq.outer
         }
-        env = Env(order, ranges, {})
-        shape = env.shape(eq.outer)
+        return Env(order, ranges, {})
+
+    def part(self, eq: EquationRanges, env: Env) -> Val:
+        """The right side of the equation at hand, for these ranges of the indices on its left."""
+        rhs, shape = eq.equation.rhs, env.shape(eq.outer)
         total = int(np.prod(shape, dtype=np.int64))
         if total <= CHUNK:
             return env.full(self.value(rhs, env), eq.outer)

@@ -70,6 +70,9 @@ def element(e: Ref, source: Val, env: Env, dims: Mapping[str, int], evaluate: Ev
     """
     forms: list[Affine | None] = [affine(i, env, dims) for i in e.indices]
     fill = None if e.fill is None else evaluate(e.fill, env)
+    if fill is not None and fill.axes and _inside(forms, source.data.shape, env):
+        kind = np.result_type(source.data, fill.data)
+        source, fill = Val(source.axes, source.data.astype(kind, copy=False), source.err), None
     if fill is not None and fill.axes:
         forms = [None] * len(forms)  # each element outside has its own value: locate all of them
     found = _Gather(e, env, evaluate, forms)
@@ -80,6 +83,17 @@ def element(e: Ref, source: Val, env: Env, dims: Mapping[str, int], evaluate: Ev
     if source.err is not None:
         err = found.take(_strided(e, source.err, found, env, outside and _Outside(0)))
     return found.outside(data, err, fill)
+
+
+def _inside(forms: list[Affine | None], shape: tuple[int, ...], env: Env) -> bool:
+    """True if no subscript leaves the tensor, so that what lies outside does not matter."""
+    for f, n in zip(forms, shape, strict=True):
+        if f is None or not all(env.extent(name) for name in f.terms):
+            return False
+        lo, hi = f.ends(env)
+        if lo < 0 or hi >= n:
+            return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ke_ir.diagnostics import Loc
 from ke_ir.expr import Expr, Num, Range, Reduce, Ref, Var, evaluate_int, show, walk
 from ke_ir.ir import Equation, OpDef
+from ke_ir.recurrence import Recurrence, elements, recurrences
 
 Bounds = tuple[Expr, Expr]
 """From (included) and to (excluded)."""
@@ -53,19 +54,87 @@ class OpRanges:
 
     equations: tuple[EquationRanges, ...]
     shapes: Mapping[str, tuple[Expr, ...]]
+    recurrences: tuple[Recurrence, ...]
+
+    @property
+    def groups(self) -> list[tuple[Recurrence | None, tuple[EquationRanges, ...]]]:
+        """Equations in an order in which each comes after what it reads, recurrences as a whole."""
+        if not self.recurrences:
+            return [(None, (er,)) for er in self.equations]
+        whole = {n: r for r in self.recurrences for n in r.targets}
+        by_name = {er.equation.target: er for er in self.equations}
+        out: list[tuple[Recurrence | None, tuple[EquationRanges, ...]]] = []
+        done: set[str] = set()
+
+        def add(er: EquationRanges) -> None:
+            rec = whole.get(er.equation.target)
+            members = (er,) if rec is None else tuple(by_name[e.target] for e in rec.equations)
+            if er.equation.target in done:
+                return
+            done.update(m.equation.target for m in members)
+            for m in members:
+                for ref in m.refs:
+                    if ref.tensor in by_name:
+                        add(by_name[ref.tensor])
+            out.append((rec, members))
+
+        for er in self.equations:
+            add(er)
+        return out
 
 
 def infer_ranges(op: OpDef) -> OpRanges:
     """Ranges and shapes of an op whose names and ranks are right. Raises RangeError."""
+    found = recurrences(op)
     shapes = {p.name: p.type.shape for p in op.inputs}
     declared = {p.name: p.type.shape for p in op.outputs}
     sizes = op.sizes()
     out = []
+    for r in found:
+        _shape_ahead(r, declared, shapes, sizes)
     for eq in op.equations:
         er = _equation(eq, declared.get(eq.target), shapes, sizes)
         out.append(er)
         shapes[eq.target] = declared.get(eq.target) or tuple(er.ranges[n][1] for n in er.outer)
-    return OpRanges(tuple(out), shapes)
+    made = OpRanges(tuple(out), shapes, found)
+    for r in found:
+        _check_steps(r, made, sizes)
+    return made
+
+
+def _shape_ahead(
+    r: Recurrence,
+    declared: Mapping[str, tuple[Expr, ...]],
+    shapes: dict[str, tuple[Expr, ...]],
+    sizes: Mapping[str, int],
+) -> None:
+    """Shapes of what a recurrence makes, from what else its equations read.
+
+    Where they follow from one another only, they are left for the complaint about ranges.
+    """
+    waiting = [e for e in r.equations if e.target not in declared]
+    shapes.update({e.target: declared[e.target] for e in r.equations if e.target in declared})
+    for _ in r.equations:
+        for eq in waiting:
+            refs = [ref for ref in elements(eq) if ref.tensor in shapes]
+            try:
+                found = [_range(x, refs, shapes, sizes)[1] for x in eq.ranges]
+            except RangeError:
+                continue
+            shapes[eq.target] = tuple(found)
+        waiting = [e for e in waiting if e.target not in shapes]
+
+
+def _check_steps(r: Recurrence, found: OpRanges, sizes: Mapping[str, int]) -> None:
+    first = r.equations[0]
+    steps = found.shapes[first.target][r.place(first.target)]
+    for eq in r.equations[1:]:
+        own = found.shapes[eq.target][r.place(eq.target)]
+        if _size(own, sizes) != _size(steps, sizes):
+            raise RangeError(
+                "range", f"`{r.index}` ranges to `{show(steps)}` in `{first.target}` but to "
+                f"`{show(own)}` in `{eq.target}`", eq.loc, ["equal sizes in one recurrence"],
+            )  # fmt: skip
 
 
 def _equation(
@@ -136,6 +205,8 @@ def _range(
     sure: list[tuple[str, Expr]] = []
     guess: list[Expr] = []
     for ref in refs:
+        if ref.tensor not in shapes:
+            continue  # of a recurrence, and not known yet
         for subscript, size in zip(ref.indices, shapes[ref.tensor], strict=True):
             if isinstance(subscript, Var) and subscript.name == r.name:
                 if ref.fill is None:

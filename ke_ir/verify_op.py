@@ -22,6 +22,7 @@ from ke_ir.intervals import Interval, interval
 from ke_ir.ir import Equation, OpDef
 from ke_ir.ops.base import Invalid
 from ke_ir.ranges import RangeError, infer_ranges
+from ke_ir.recurrence import RecurrenceError, cycles, recurrence
 from ke_ir.types import DType
 
 _INT_FUNCTIONS = frozenset({"abs", "min", "max", "select"})
@@ -36,6 +37,7 @@ def kind_of(dtype: DType) -> str:
 def verify_op(op: OpDef, report: Reporter) -> None:
     """Report what is wrong with the equations of an op whose signature is right."""
     v = _OpVerifier(op, report)
+    v.recurrences()
     for eq in op.equations:
         v.equation(eq)
     if not v.failed:
@@ -54,13 +56,49 @@ class _OpVerifier:
         self.bound: list[str] = []
         self.dims = {d.name for d in op.dims}
         self.sizes = op.sizes()
+        # Of recurrences: the equations that each may read, and the kinds of their values.
+        self.partners: dict[str, tuple[Equation, ...]] = {}
+        self.ahead: dict[str, int] = {}
+        self.ahead_kinds: dict[str, str] = {}
 
     @property
     def failed(self) -> bool:
         return len(self.report.found) > self.start
 
+    def recurrences(self) -> None:
+        """Complain of cycles that are no recurrence; let the others read themselves."""
+        for members in cycles(self.op):
+            try:
+                recurrence(members)
+            except RecurrenceError as bad:
+                self.report.error("recurrence", str(bad), bad.loc, bad.expected, bad.hint)
+            self.partners.update({e.target: members for e in members})
+
+    def look_ahead(self, eq: Equation) -> None:
+        """Ranks and kinds of what an equation of a recurrence reads of it."""
+        members = self.partners.get(eq.target, ())
+        self.ahead = {e.target: len(e.ranges) for e in members}
+        if eq.target in self.ahead_kinds:
+            return
+        # An `else` gives the first guess. Then kinds only widen, from integers to floats.
+        self.ahead_kinds = dict.fromkeys(self.ahead, "unknown")
+        for _ in range(2 * len(members)):
+            for e in members:
+                found = self.quiet_kind(e)
+                if found != "unknown":
+                    self.ahead_kinds[e.target] = found
+
+    def quiet_kind(self, eq: Equation) -> str:
+        """Kind of an equation's value; what is wrong with it is said later."""
+        self.bound = [r.name for r in eq.ranges]
+        try:
+            return self.kind(eq.rhs)
+        except Invalid:
+            return "unknown"
+
     def equation(self, eq: Equation) -> None:
         before = len(self.report.found)
+        self.look_ahead(eq)
         try:
             self.target(eq)
             self.bound = []
@@ -203,7 +241,7 @@ class _OpVerifier:
         return "int" if fn in _ROUNDING else "float"
 
     def element(self, e: Ref) -> str:
-        rank = self.ranks.get(e.tensor)
+        rank = self.ranks.get(e.tensor, self.ahead.get(e.tensor))
         if rank is None:
             later = [q.target for q in self.op.equations if q.target == e.tensor]
             hint = (
@@ -220,9 +258,11 @@ class _OpVerifier:
                               "indices are given", [f"{rank} indices"]), e.loc)  # fmt: skip
         for i in e.indices:
             self.want(i, "int", f"an index of `{e.tensor}`")
-        kind = self.kinds[e.tensor]
+        kind = self.kinds.get(e.tensor) or self.ahead_kinds[e.tensor]
         if e.fill is not None:
             got = self.kind(e.fill)
+            if e.tensor in self.ahead and kind == "unknown":
+                return got
             if (got == "bool") != (kind == "bool") and "unknown" not in (got, kind):
                 raise _at(Invalid("kind", f"`else` gives a {got}, but `{e.tensor}` holds "
                                   f"{_a(kind)}", [_a(kind)]), e.fill.loc)  # fmt: skip

@@ -148,6 +148,7 @@ class _Uses:
         self.inferred = infer_ranges(op)
         self.integers = {p.name for p in op.inputs if p.type.dtype.is_int}
         self.equations = {e.target: e for e in op.equations}
+        self.following: list[str] = []
 
     def all(self) -> Iterator[tuple[str, Role]]:
         for er in self.inferred.equations:
@@ -204,7 +205,12 @@ class _Uses:
             if e.tensor in self.integers:
                 return [e.tensor]
             made = self.equations.get(e.tensor)
-            return self._sources(made.rhs) if made is not None else []
+            if made is None or e.tensor in self.following:  # a recurrence leads back to itself
+                return []
+            self.following.append(e.tensor)
+            found = self._sources(made.rhs)
+            self.following.pop()
+            return found
         return [name for c in children(e) for name in self._sources(c)]
 
 

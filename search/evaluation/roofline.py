@@ -72,6 +72,7 @@ class _Counter:
         self.op, self.dims = op, dims
         self.inferred = infer_ranges(op)
         self.made = {er.equation.target: er for er in self.inferred.equations}
+        self.recurrent = {n for r in self.inferred.recurrences for n in r.targets}
         self.needed = self._needed()
 
     def cost(self) -> OpCost:
@@ -86,10 +87,12 @@ class _Counter:
     def _needed(self) -> dict[str, float]:
         needed = dict.fromkeys(self.made, 0.0)
         needed.update({p.name: 1.0 for p in self.op.outputs})
-        for er in reversed(self.inferred.equations):
-            share = needed[er.equation.target]
-            decided_by = frozenset(er.outer) if share < 1.0 else frozenset[str]()
-            self._demand(er, er.equation.rhs, share, decided_by, needed)
+        for _, equations in reversed(self.inferred.groups):
+            # Equations of a recurrence ask for one another: as often as one more may be needed.
+            for er in reversed(equations * len(equations)):
+                share = needed[er.equation.target]
+                decided_by = frozenset(er.outer) if share < 1.0 else frozenset[str]()
+                self._demand(er, er.equation.rhs, share, decided_by, needed)
         return needed
 
     def _demand(
@@ -169,8 +172,13 @@ class _Counter:
         return holds[1] if e.args[1] in values else 1.0
 
     def _made(self, e: Expr) -> tuple[EquationRanges | None, Expr]:
-        """The equation that makes an intermediate, and its right side; None for anything else."""
-        er = self.made.get(e.tensor) if isinstance(e, Ref) else None
+        """The equation that makes an intermediate, and its right side; None for anything else.
+
+        That a recurrence's values are zero does not follow from one of its equations.
+        """
+        if not isinstance(e, Ref) or e.tensor in self.recurrent:
+            return None, e
+        er = self.made.get(e.tensor)
         return er, e if er is None else er.equation.rhs
 
     # Operations.

@@ -153,6 +153,8 @@ CASES = [
     Case("undefined", op("t[i] = «u[i]»\n  u[i] = x[i]\n  y[i] = t[i]"), "there is no tensor `u`",
          hint="it is defined below; move that equation up"),
     Case("redefined", op("y[i] = x[i]\n  «y[i]» = x[i]"), "`y` is defined above"),
+    Case("recurrence", op("y[i] = x[i] + «y[i]»"), "`y[i]` is not known yet at this step",
+         "`i - 1` for `i`"),
     Case("redefined", op("«x[i]» = 1"), "`x` is an input"),
     Case("redefined", op("«N[i]» = x[i]"), "`N` is a dim"),
     Case("redefined", op("y[i] = sum[«i»](x[i])"), "index `i` is bound twice", "another name",
