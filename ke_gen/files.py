@@ -15,7 +15,15 @@ _MAX_BYTES = 4 * MAX_CHARS  # UTF-8 takes at most four bytes a character
 
 
 def read_text(path: str) -> str:
-    """Text of a file, or of standard input for ``-``. Raises Fault for what is not UTF-8 text."""
+    """Text of a file, or of standard input for ``-``; for ``FILE.py:NAME``, what it is imported to.
+
+    Raises Fault for what is not UTF-8 text.
+    """
+    from ke_gen.importing import imported_text, python_source
+
+    source = python_source(path)
+    if source is not None:
+        return imported_text(*source)
     try:
         if path == "-":
             data = sys.stdin.buffer.read(_MAX_BYTES + 1)

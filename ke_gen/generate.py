@@ -22,6 +22,7 @@ COMMANDS_HELP = (
     ("check FILE...", "verify, and check the meaning of kernels against their ops"),
     ("eval FILE...", "check and time on each target: a table, or --json"),
     ("diff [RUN] A B", "which statements two files, or two candidates of a run, differ in"),
+    ("import FILE.py:NAME", "turn a PyTorch module or function into an op"),
     ("search FILE", "search for the fastest correct kernel on each target"),
     ("resume RUN", "carry on a search that was stopped or killed"),
     ("log [RUN]", "runs, or the generations of one with the best so far"),
@@ -66,7 +67,8 @@ def generate(
 ) -> int:
     """Generate FILE's kernel for a target and print it.
 
-    FILE is KE-IR text (- for standard input). An op alone is enough: a first kernel is derived.
+    FILE is KE-IR text (- for standard input), or a PyTorch module as FILE.py:NAME. An op alone is
+    enough: a first kernel is derived.
     """
     from targets.registry import find_target, target_names
 

@@ -1,0 +1,5 @@
+"""The ``run`` fixture for tests of the command."""
+
+from tests.cli.conftest_cli import run
+
+__all__ = ["run"]

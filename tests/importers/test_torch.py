@@ -1,0 +1,96 @@
+"""PyTorch programs and the ops that they are imported to mean the same in float64."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ke_ir.importers.torch_export import ImportFailure, import_module
+from ke_ir.ir import Module
+from ke_ir.printer import print_module
+from tests.importers.agree import check
+from tests.importers.modules import CASES
+
+UNDERIVED = {"max_pool_indices", "adaptive_avg_pool_uneven", "reductions"}
+"""Cases whose derivation takes long at these sizes; their op's meaning is compared all the same."""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_imported_op_means_what_pytorch_computes(name: str) -> None:
+    torch.manual_seed(0)
+    module, inputs = CASES[name]()
+    check(module, inputs, derived=name not in UNDERIVED)
+
+
+def test_views_are_index_maps_and_not_equations() -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        heads = x.view(2, 3, 4, 5).transpose(1, 2)
+        return heads.reshape(2, 4, 15).permute(0, 2, 1).unsqueeze(-1)[..., 0] * 2
+
+    op = import_module(f, (torch.randn(2, 3, 20),), "f").op
+    assert len(op.equations) == 1
+    text = print_module(Module((op,)))
+    assert "mul[i, j, k] = args_0[i, j // 5, k * 5 + j % 5] * 2" in text
+
+
+def test_splitting_what_was_merged_leaves_no_division() -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(1).view(2, 3, 4) + 1
+
+    text = print_module(Module((import_module(f, (torch.randn(2, 3, 4),), "f").op,)))
+    assert "add[i, j, k] = args_0[i, j, k] + 1" in text
+
+
+def test_weights_and_mutated_buffers_are_named() -> None:
+    found = import_module(nn.Sequential(nn.BatchNorm1d(4)), (torch.randn(3, 4),), "f")
+    assert {(a.source, a.path) for a in found.arguments} == {
+        ("parameter", "0.weight"), ("parameter", "0.bias"), ("buffer", "0.running_mean"),
+        ("buffer", "0.running_var"), ("buffer", "0.num_batches_tracked"), ("input", ""),
+    }  # fmt: skip
+    assert [r.path for r in found.results if r.source == "buffer"] == [
+        "0.running_mean", "0.running_var", "0.num_batches_tracked",
+    ]  # fmt: skip
+
+
+def test_everything_unsupported_is_told_at_once_with_the_users_line() -> None:
+    class Two(nn.Module):  # type: ignore[misc]
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = torch.special.i0(x)
+            return torch.lgamma(y) + torch.special.i1(x)
+
+    with pytest.raises(ImportFailure) as caught:
+        import_module(Two(), (torch.randn(3, 3),), "f")
+    found = caught.value.diagnostics
+    assert [d.code for d in found] == ["unsupported"] * 3
+    assert "special.i0" in found[0].text
+    assert "lgamma" in found[1].text
+    assert "special.i1" in found[2].text
+    assert all(d.file == __file__ for d in found)
+
+
+def test_operators_with_effects_are_unsupported() -> None:
+    with pytest.raises(ImportFailure, match="unsupported"):
+        import_module(torch.linalg.inv, (torch.randn(3, 3),), "f")
+
+
+def test_control_flow_that_depends_on_data_is_refused() -> None:
+    class Branch(nn.Module):  # type: ignore[misc]
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 2 if x.sum() > 0 else x
+
+    with pytest.raises(ImportFailure) as caught:
+        import_module(Branch(), (torch.randn(3),), "f")
+    assert "depends on" in str(caught.value)
+    assert "torch.where" in str(caught.value)
+
+
+def test_dtypes_without_a_form_are_refused() -> None:
+    with pytest.raises(ImportFailure, match="complex64"):
+        import_module(lambda x: x * 2, (torch.randn(3, dtype=torch.complex64),), "f")
+
+
+def test_dropout_in_training_is_refused_and_in_evaluation_nothing() -> None:
+    with pytest.raises(ImportFailure, match="random"):
+        import_module(nn.Dropout(0.5), (torch.randn(3),), "f")
+    check(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).eval(), (torch.randn(2, 3),))
