@@ -48,6 +48,13 @@ def _sources() -> str:
     return digest.hexdigest()
 
 
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that results depend on, those that are here."""
+    found = {name: _version(name) for name in _PACKAGES}
+    here = {name: v for name, v in found.items() if v != "absent"}
+    return {"python": platform.python_version(), **here}
+
+
 def _version(package: str) -> str:
     try:
         return version(package)

@@ -41,14 +41,15 @@ def degenerate(subject: Subject) -> str:
         values = [case.expected[p.name] for case in cases]
         if any(v.size == 0 for v in values):
             return ""
-        reason = _trivial(values, p.type.dtype)
+        reason = trivial(values, p.type.dtype)
         if not reason:
             return ""
         reasons.append(f"{p.name} {reason}")
     return "; ".join(reasons)
 
 
-def _trivial(values: list[Array], dtype: DType) -> str:
+def trivial(values: list[Array], dtype: DType) -> str:
+    """Why an output that took these values on different inputs needs no work; empty if it does."""
     numbers = [np.nan_to_num(v.astype(np.float64)) for v in values]
     tolerance = BENCHMARK_TOLERANCE.get(dtype, 0.0)
     if all(bool((np.abs(x) <= tolerance).all()) for x in numbers):

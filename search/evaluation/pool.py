@@ -155,13 +155,14 @@ def _environment(threads: int) -> dict[str, str]:
 class Pool:
     """Up to ``size`` workers. ``run`` may be called from several threads at once.
 
-    Use as a context manager, or call ``close``; workers left over are ended at exit.
+    ``threads`` is what libraries may use in each worker; an equal share of the cores if 0. Use as a
+    context manager, or call ``close``; workers left over are ended at exit.
     """
 
-    def __init__(self, size: int = 0) -> None:
+    def __init__(self, size: int = 0, threads: int = 0) -> None:
         cores = os.cpu_count() or 1
         self.size = size or max(1, min(4, cores))
-        self._threads = max(1, cores // self.size)
+        self._threads = threads or max(1, cores // self.size)
         self._slots = threading.Semaphore(self.size)
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []

@@ -36,12 +36,12 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
     Reply: ``device`` and ``failures``; for ``run`` the ``outputs`` (entries of each case); for
     ``check`` the ``numbers`` and ``baseline_numbers`` against float64; for ``measure`` ``timings``.
     """
-    with _device_to_itself():
+    with device_to_itself():
         return _serve(request)
 
 
 @contextmanager
-def _device_to_itself() -> Iterator[None]:
+def device_to_itself() -> Iterator[None]:
     """One worker at a time on the device, whoever started it; its memory is given back after."""
     with (cache_folder() / "device.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -113,3 +113,24 @@ def write_tensor(path: Path, name: str, dtype: str, tensor: torch.Tensor) -> dic
     flat = tensor.detach().cpu().contiguous().reshape(-1)
     path.write_bytes(flat.view(torch.uint8).numpy().tobytes())
     return {"name": name, "dtype": dtype, "shape": list(tensor.shape), "file": str(path)}
+
+
+def as_array(tensor: torch.Tensor) -> Array:
+    """The tensor's elements as an array of the same dtype, bfloat16 and float8 as ml_dtypes."""
+    import numpy as np
+    import torch
+
+    dtype = next(d.numpy() for d in _BY_NUMPY_NAME.values() if torch_dtype(str(d)) == tensor.dtype)
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    raw: Array = flat.view(torch.uint8).numpy()
+    return np.asarray(raw.view(dtype).reshape(tuple(tensor.shape)))
+
+
+def as_tensor(array: Array) -> torch.Tensor:
+    """The array's elements as a tensor of the same dtype."""
+    import numpy as np
+    import torch
+
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    raw = torch.from_numpy(flat).view(torch_dtype(ir_dtype(array.dtype)))
+    return raw.reshape(array.shape)

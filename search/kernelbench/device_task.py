@@ -1,0 +1,251 @@
+"""What a worker does for one problem on a GPU, at the problem's own sizes.
+
+KernelBench's check: new inputs from each of five seeds, ``torch.allclose`` with what the module
+gives, at KernelBench's tolerances. Ours: the module run in float64 on the device, every output and
+every buffer that it changes, on the inputs as given and with signed normal values; outputs
+poisoned, inputs unchanged, nothing stored outside. Time: interleaved with the module, eager and
+compiled, on new inputs with the cache flushed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ke_ir.importers.source import Problem, load_problem
+from ke_ir.importers.torch_export import Argument, dtype_of
+from search.evaluation.compare import BENCHMARK_TOLERANCE
+from search.evaluation.degenerate import trivial
+from search.evaluation.verdict import FullSize, Outcome, StageResult
+from search.kernelbench import eager, judge, stages
+from search.kernelbench.eager import Tensors, tensors
+from search.kernelbench.stage import Stages
+from targets.gpu.device_worker import DEVICE, describe_device, device_to_itself
+from targets.gpu.generated import parse
+from targets.gpu.launch import Misbehaved, run_checked
+from targets.gpu.load import load_text
+from targets.gpu.reasons import one_line
+from targets.gpu.stopwatch import time_interleaved
+from targets.gpu.tensors import torch_dtype
+
+Request = Mapping[str, Any]
+
+_TRIALS = 5
+_SLACK = 0.98
+"""Clocks may be a little above the figure that a peak was computed from."""
+_SAMPLE = 1 << 20
+"""Elements of an output that are looked at first for whether it is degenerate."""
+_EXPECTED = (Misbehaved, RuntimeError)
+
+
+def run(request: Request, progress: Any) -> None:
+    """The stages that need a device, reported as they end.
+
+    ``request``: what ``cpu_task`` replied for the target, with ``path``, ``target``, ``seconds``
+    for each stage, and ``timed``, how long the timed part may last.
+    """
+    with device_to_itself():
+        _Run(request, progress).run()
+
+
+class _Run:
+    problem: Problem
+
+    def __init__(self, request: Request, progress: Any) -> None:
+        self.request = request
+        self.stages = Stages(progress, request["seconds"], _EXPECTED)
+        self.stages.outcomes[stages.COMPILE, ""] = Outcome.PASSED
+        self.generated = parse(request["text"])
+        self.launcher: Callable[..., Any] = getattr(
+            load_text(request["text"]), self.generated.program
+        )
+        self.arguments: Sequence[Argument] = request["arguments"]
+
+    def run(self) -> None:
+        target = self.request["target"]
+        self.problem = load_problem(Path(self.request["path"]), seed=stages.SEED)
+        self.module: torch.nn.Module = self.problem.module.requires_grad_(False).to(DEVICE)
+        self.constants = {
+            path: tensor.to(DEVICE)
+            for path, tensor in torch.load(self.request["constants"], weights_only=True).items()
+        }
+        for stage, step in (
+            (stages.KERNELBENCH, self.kernelbench),
+            (stages.NUMBERS, self.numbers),
+            (stages.TIME, self.time),
+        ):
+            self.stages.attempt(stage, target, partial(_on_device, stage, step))
+            torch.cuda.empty_cache()
+
+    def inputs(self, seed: int) -> Any:
+        """As the file makes them, on the device."""
+        with torch.device(DEVICE):
+            return eager.mapped(self.problem.draw(seed), lambda x: x.to(DEVICE))
+
+    def bound(self, inputs: Any) -> Tensors:
+        """What the launcher is called with: weights, buffers as they are now, and the inputs."""
+        state = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        given = tensors(inputs)
+        return {
+            a.name: (given[a.position] if a.source == "input" else
+                     self.constants[a.path] if a.source == "constant" else
+                     state[a.path].detach()).contiguous()
+            for a in self.arguments
+        }  # fmt: skip
+
+    def outputs(self, made: Any) -> list[torch.Tensor]:
+        """What the launcher made, as the tensors that the module returns."""
+        values = dict(zip(self.generated.outputs, _tuple(made), strict=True))
+        wanted = [r for r in self.request["results"] if r.source == "output"]
+        return [values[r.name] for r in sorted(wanted, key=lambda r: r.position)]
+
+    # ---- KernelBench's check ------------------------------------------------------------------
+
+    def kernelbench(self) -> StageResult:
+        passed, worst = 0, 0.0
+        for seed in _trial_seeds():
+            inputs = self.inputs(seed)
+            mine = self.outputs(self.launcher(*self.bound(inputs).values()))
+            with torch.no_grad():
+                theirs = tensors(self.module(*inputs))
+            good = len(mine) == len(theirs)
+            for x, y in zip(mine, theirs, strict=False):
+                good &= x.shape == y.shape and _allclose(y, x)
+                if x.shape == y.shape:
+                    worst = max(worst, float((x.double() - y.double()).abs().nan_to_num().max()))
+            passed += good
+        said = f"{passed} of {_TRIALS} trials, |difference| up to {worst:.2g}"
+        outcome = Outcome.PASSED if passed == _TRIALS else Outcome.FAILED
+        return StageResult(stages.KERNELBENCH, outcome, said)
+
+    # ---- ours ---------------------------------------------------------------------------------
+
+    def numbers(self) -> StageResult:
+        wide = eager.in_float64(self.module)
+        given = self.inputs(stages.SEED)
+        good, reasons, exact = True, [], []
+        detail: dict[str, Any] = {}
+        for kind, inputs in (("given", given), ("signed", eager.signed(given))):
+            found, want = self._judged(wide, inputs)
+            if kind == "signed" and not all(_finite(x) for x in want):
+                reasons.append("not defined on signed inputs")
+                continue
+            exact.append(want)
+            right, text = judge.verdict(found)
+            good &= right
+            reasons.append(f"{kind}: {text}")
+            detail[kind] = {name: asdict(x) for name, x in found.items()}
+        detail["degenerate"] = self._degenerate(exact)
+        outcome = Outcome.PASSED if good else Outcome.FAILED
+        return StageResult(stages.NUMBERS, outcome, f"run: {'; '.join(reasons)}", detail=detail)
+
+    def _judged(
+        self, wide: torch.nn.Module, inputs: Any
+    ) -> tuple[dict[str, FullSize], list[torch.Tensor]]:
+        """Errors by output, and what float64 gives for the module's own outputs."""
+        results = self.request["results"]
+        wanted = [(n, torch_dtype(s.dtype), s.shape) for n, s in self.generated.outputs.items()]
+        got = run_checked(self.launcher, self.bound(inputs), wanted, DEVICE)
+        own = eager.run(self.module, inputs)
+        exact = eager.run_float64(wide, inputs)
+        found = judge.compared(got, exact.tensors(results), own.tensors(results))
+        return found, tensors(exact.outputs)
+
+    def _degenerate(self, exact: Sequence[Sequence[torch.Tensor]]) -> str:
+        """Why a trivial program would pass at these sizes; empty if none would."""
+        wanted = [r.name for r in self.request["results"] if r.source == "output"]
+        reasons = []
+        for i, name in enumerate(wanted):
+            dtype = dtype_of(torch_dtype(self.generated.outputs[name].dtype))
+            for size in (_SAMPLE, None):
+                # What is not trivial in part is not so as a whole.
+                values = [case[i].flatten()[:size].cpu().numpy() for case in exact]
+                if not (reason := trivial(values, dtype)):
+                    return ""
+            reasons.append(reason)
+        return "; ".join(reasons)
+
+    # ---- time ---------------------------------------------------------------------------------
+
+    def time(self) -> StageResult:
+        inputs = self.inputs(stages.SEED)
+        flat, structure = torch.utils._pytree.tree_flatten(inputs)
+        places = [i for i, x in enumerate(flat) if isinstance(x, torch.Tensor)]
+
+        def with_tensors(*given: torch.Tensor) -> Any:
+            leaves = list(flat)
+            for place, tensor in zip(places, given, strict=True):
+                leaves[place] = tensor
+            return torch.utils._pytree.tree_unflatten(leaves, structure)
+
+        compiled = torch.compile(self.module, dynamic=False)
+        functions = {
+            "candidate": lambda *x: self.launcher(*self.bound(with_tensors(*x)).values()),
+            "eager": lambda *x: self.module(*with_tensors(*x)),
+            "torch.compile": lambda *x: compiled(*with_tensors(*x)),
+        }
+        given = [flat[i] for i in places]
+        with torch.no_grad():
+            timings, failures = time_interleaved(
+                functions, given, self.request["flush_bytes"], self.request["timed"]
+            )
+        if "candidate" not in timings:
+            raise RuntimeError(f"timing failed: {failures['candidate']}")
+        return self._timed(timings, failures)
+
+    def _timed(
+        self, timings: Mapping[str, Mapping[str, float]], failures: Mapping[str, str]
+    ) -> StageResult:
+        mine, floor = timings["candidate"]["median"], float(self.request["floor_seconds"])
+        detail = {
+            "kind": "measured", "device": describe_device(), "timings": dict(timings),
+            "failures": dict(failures), "floor_seconds": floor,
+            "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+            "matmul_tf32": torch.backends.cuda.matmul.allow_tf32,
+        }  # fmt: skip
+        if mine < _SLACK * floor:
+            reason = (
+                f"measured {mine * 1e6:.2f} us is below the roofline of {floor * 1e6:.2f} us: "
+                "the figure cannot be right"
+            )
+            return StageResult(stages.TIME, Outcome.FAILED, reason)
+        others = [
+            f"{name} {t['median'] * 1e6:.1f} us ({t['median'] / mine:.2f}x)"
+            for name, t in timings.items()
+            if name != "candidate"
+        ]
+        others += [f"{name}: {why}" for name, why in failures.items()]
+        said = f"measured {mine * 1e6:.1f} us; {'; '.join(others)}"
+        return StageResult(stages.TIME, Outcome.PASSED, said, detail=detail)
+
+
+def _on_device(stage: str, step: Callable[[], StageResult]) -> StageResult:
+    """A device that has no memory left for the check says nothing of the program."""
+    try:
+        return step()
+    except torch.cuda.OutOfMemoryError as error:
+        return StageResult(stage, Outcome.SKIPPED, f"device memory: {one_line(error)}")
+
+
+def _trial_seeds() -> list[int]:
+    """As KernelBench draws them from its seed."""
+    torch.manual_seed(stages.SEED)
+    return [int(torch.randint(0, 2**32 - 1, (1,)).item()) for _ in range(_TRIALS)]
+
+
+def _allclose(want: torch.Tensor, got: torch.Tensor) -> bool:
+    tolerance = BENCHMARK_TOLERANCE.get(dtype_of(want.dtype), 0.0)
+    return bool(want.dtype == got.dtype and torch.allclose(want, got, tolerance, tolerance))
+
+
+def _finite(x: torch.Tensor) -> bool:
+    return bool(x.isfinite().all())
+
+
+def _tuple(made: Any) -> tuple[torch.Tensor, ...]:
+    return tuple(made) if isinstance(made, (tuple, list)) else (made,)

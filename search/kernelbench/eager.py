@@ -1,0 +1,93 @@
+"""Runs a module in PyTorch, in its own dtypes and in float64. Used in worker processes only."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a run of a module gave: its outputs (flattened, in order) and its buffers after it."""
+
+    outputs: list[Any]
+    buffers: Tensors
+
+    def tensors(self, results: Sequence[Any]) -> Tensors:
+        """By output of the op. ``results``: ``(name, source, position, path)`` of each."""
+        return {
+            r.name: self.buffers[r.path] if r.source == "buffer" else self.outputs[r.position]
+            for r in results
+        }
+
+
+def tensors(values: Any) -> list[torch.Tensor]:
+    """All tensors in a structure of tuples, lists and mappings, in order."""
+    return [leaf for leaf in pytree.tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+
+
+def mapped(values: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The same structure with its tensors changed."""
+    return pytree.tree_map(lambda x: change(x) if isinstance(x, torch.Tensor) else x, values)
+
+
+def doubled(x: torch.Tensor) -> torch.Tensor:
+    """A floating tensor in float64, others as they are."""
+    return x.to(torch.float64) if x.is_floating_point() else x
+
+
+def run(module: torch.nn.Module, inputs: Sequence[Any]) -> Given:
+    """Without gradients; the buffers are put back as they were."""
+    before = {name: b.clone() for name, b in module.named_buffers()}
+    try:
+        with torch.no_grad():
+            outputs = pytree.tree_leaves(module(*inputs))
+        after = {name: b.clone() for name, b in module.named_buffers()}
+    finally:
+        _restore(module, before)
+    return Given(outputs, after)
+
+
+def _restore(module: torch.nn.Module, before: Tensors) -> None:
+    now = dict(module.named_buffers())
+    with torch.no_grad():
+        for name, value in before.items():
+            if name in now and now[name].shape == value.shape:
+                now[name].copy_(value)
+
+
+def in_float64(module: torch.nn.Module) -> torch.nn.Module:
+    """A copy of the module that computes in float64, with tensors that are plain attributes."""
+    wide = copy.deepcopy(module).double()
+    for part in wide.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, torch.Tensor):
+                setattr(part, name, doubled(value))
+    return wide
+
+
+def run_float64(wide: torch.nn.Module, inputs: Sequence[Any]) -> Given:
+    """A module of ``in_float64`` on the same values."""
+    return run(wide, mapped(tuple(inputs), doubled))
+
+
+def allclose(given: Given, exact: Given, tolerance: float = 1e-4) -> bool:
+    """Whether all outputs are finite and within tolerance of those in float64."""
+    for mine, want in zip(given.outputs, exact.outputs, strict=True):
+        if not isinstance(mine, torch.Tensor) or not isinstance(want, torch.Tensor):
+            continue
+        if not torch.allclose(mine.double(), want.double(), tolerance, tolerance):
+            return False
+    return True
+
+
+def signed(inputs: Any) -> Any:
+    """The same inputs with signed normal values in place of every float: they hide nothing."""
+    return mapped(inputs, lambda x: torch.randn_like(x) if x.is_floating_point() else x)

@@ -1,0 +1,79 @@
+"""A problem at sizes that a CPU can check in float64. Used in worker processes only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ke_ir.importers.source import Problem
+from ke_ir.importers.torch_export import ImportFailure
+from search.kernelbench import eager
+from search.kernelbench.sizes import Position, Sizes, asked_sizes, smaller
+
+_MOST_RUNS = 6
+"""Sizes at which the module runs that are looked at for one where float32 is near float64."""
+
+
+class DoesNotRun(Exception):
+    """The module itself fails on its own inputs: why, in one line."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem with inputs, and what PyTorch gives for them: in its own dtypes and in float64."""
+
+    inputs: tuple[Any, ...]
+    own: eager.Given
+    exact: eager.Given
+
+
+def reduced(problem: Problem) -> Case:
+    """At the smallest sizes at which the module itself runs, weights as they are.
+
+    Rather at those where PyTorch in its own dtypes is within the benchmark's tolerance of float64:
+    a normalisation of two elements that nearly agree says nothing of a kernel. Raises DoesNotRun,
+    ImportFailure.
+    """
+    wide = eager.in_float64(problem.module)
+    first: Case | None = None
+    runs, fault = 0, "no sizes were tried"
+    for chosen in smaller(_asked(problem)):
+        try:
+            inputs = _inputs(problem, chosen)
+            own = eager.run(problem.module, inputs)
+        except Exception as error:
+            fault = str(error).strip().partition("\n")[0]
+            continue
+        case = Case(inputs, own, eager.run_float64(wide, inputs))
+        if eager.allclose(case.own, case.exact):
+            return case
+        first, runs = first or case, runs + 1
+        if runs == _MOST_RUNS:
+            break
+    if first is None:
+        raise DoesNotRun(f"{problem.path.name}: the module does not run: {fault}")
+    return first
+
+
+def _asked(problem: Problem) -> dict[Position, int]:
+    try:
+        return asked_sizes(lambda: problem.draw(problem.seed))
+    except ImportFailure:
+        # What reads values cannot be followed without them.
+        sizes = Sizes()
+        with sizes:
+            problem.draw(problem.seed)
+        return sizes.asked
+
+
+def _inputs(problem: Problem, chosen: dict[Position, int]) -> tuple[Any, ...]:
+    with Sizes(chosen):
+        return problem.draw(problem.seed)
+
+
+def without_values(problem: Problem) -> tuple[Any, ...]:
+    """Inputs at full size that hold no values and take no memory: enough to export with."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return problem.draw(problem.seed)
