@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 from ke_ir.expr import Expr
@@ -60,6 +61,7 @@ def aten(*names: str) -> Callable[[F], F]:
     return register
 
 
+@cache
 def handlers() -> dict[str, Handler]:
     """All of them, with the modules that hold them loaded."""
     from ke_ir.importers import aten as package

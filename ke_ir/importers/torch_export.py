@@ -69,7 +69,12 @@ def import_module(module: Any, inputs: Sequence[Any], name: str, dynamic: Any = 
     buffers outputs. ``dynamic`` goes to ``torch.export`` as ``dynamic_shapes``. Raises
     ImportFailure with everything that is unsupported.
     """
-    return _Import(exported(module, tuple(inputs), dynamic), name).run()
+    return import_program(exported(module, tuple(inputs), dynamic), name)
+
+
+def import_program(program: Any, name: str) -> Imported:
+    """The op of an ``ExportedProgram`` from ``exported``. Raises ImportFailure."""
+    return _Import(program, name).run()
 
 
 def exported(module: Any, inputs: tuple[Any, ...], dynamic: Any = None) -> Any:
