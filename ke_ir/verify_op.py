@@ -305,7 +305,9 @@ class _OpVerifier:
                 a, b = interval(lo, fixed, {}), interval(hi, fixed, {})
                 spans[name] = Interval(a.lo, None if b.hi is None else b.hi - 1)
             for e in eq.refs:
-                self.in_range(e, inferred.shapes[e.tensor], fixed, spans)
+                steps = {r.place(e.tensor) for r in inferred.recurrences
+                         if {e.tensor, eq.equation.target} <= r.targets}  # fmt: skip
+                self.in_range(e, inferred.shapes[e.tensor], fixed, spans, steps)
 
     def in_range(
         self,
@@ -313,14 +315,16 @@ class _OpVerifier:
         shape: tuple[Expr, ...],
         fixed: dict[str, int],
         spans: dict[str, Interval],
+        steps: set[int],
     ) -> None:
+        """Complain of subscripts that leave the tensor; of a single step all come before."""
         for i, (c, size) in enumerate(zip(e.indices, shape, strict=True)):
             n = interval(size, fixed, {}).hi
             where = interval(c, fixed, spans)
             if n is None or where.lo is None or where.hi is None:
                 continue
             leaves = where.outside(0, n) if e.fill is not None else not where.inside(0, n)
-            if leaves and not _wide(c):
+            if leaves and not _wide(c) and i not in steps:
                 word = "is always" if where.outside(0, n) else "can be"
                 self.report.error(
                     "out-of-range",

@@ -10,10 +10,11 @@ from ke_ir.derive.emit import Context, Emitted, Emitter, parameters
 from ke_ir.derive.footprint import peak_bytes
 from ke_ir.derive.groups import Group, form_groups, references
 from ke_ir.derive.normal import Node, Normalizer, hi_of, lo_of
+from ke_ir.derive.recurrent import Part, split
 from ke_ir.derive.scans import as_scan
 from ke_ir.derive.split import split_large
 from ke_ir.derive.tiles import Tiler
-from ke_ir.expr import Dim, Expr, Range, Ref, evaluate_int, rewrite, walk
+from ke_ir.expr import Dim, Expr, Num, Range, Ref, evaluate_int, rewrite, walk
 from ke_ir.intervals import Interval
 from ke_ir.ir import (
     Item,
@@ -24,9 +25,11 @@ from ke_ir.ir import (
     Param,
     Program,
     ProgramStmt,
+    Repeat,
     Temp,
     View,
 )
+from ke_ir.recurrence import recurrences
 from ke_ir.types import DType, TensorType
 from ke_ir.verify import check
 
@@ -46,6 +49,8 @@ def derive(op: OpDef, module: Module | None = None) -> tuple[Kernel | Program, .
     taken = set() if module is None else {
         i.name for i in module.items if isinstance(i, Kernel | Program)
     }  # fmt: skip
+    if recurrences(op):
+        return _with_steps(op, taken)
     return _Derivation(op, taken).run()
 
 
@@ -60,35 +65,89 @@ def with_derived(module: Module) -> Module:
     return replace(module, items=tuple(items))
 
 
+def _with_steps(op: OpDef, taken: set[str]) -> tuple[Kernel | Program, ...]:
+    """Kernels and a program that goes through the steps of the op's recurrences."""
+    made = split(op, real_dtype(op))
+    taken = taken | {op.name}
+    kernels: list[Kernel] = []
+    temps = dict(made.temps)
+
+    def calls(part: Part) -> tuple[KernelCall, ...]:
+        """The calls of a part, with its own temporaries among those of the whole."""
+        *own, program = _Derivation(part.op, taken).as_program()
+        kernels.extend(k for k in own if isinstance(k, Kernel))
+        assert isinstance(program, Program)
+        views = {p.name: part.view(p.name) for p in (*part.op.inputs, *part.op.outputs)}
+        for name, t in program.temps.items():
+            unique = name
+            while unique in temps or unique in op.tensors:
+                unique += "_"
+            temps[unique] = t
+            views[name] = View(unique)
+        return tuple(
+            KernelCall(
+                c.kernel,
+                tuple(views[v.tensor] for v in c.args),
+                tuple(views[v.tensor] for v in c.outs),
+            )
+            for c in program.calls
+        )
+
+    body: list[ProgramStmt] = []
+    for part in made.parts:
+        if isinstance(part, Part):
+            body += calls(part)
+            continue
+        body += calls(part.first)
+        if part.count != Num(1):
+            body.append(Repeat(part.var, Num(1), part.count, calls(part.rest)))
+    whole = (*(Temp(n, t) for n, t in temps.items()), *body)
+    return (*kernels, Program(op.name, op.inputs, op.outputs, op.dims, whole))
+
+
+def real_dtype(op: OpDef) -> DType:
+    """The dtype in which an op's floats are computed."""
+    return DType.F64 if any(t.dtype is DType.F64 for t in op.tensors.values()) else DType.F32
+
+
 class _Derivation:
     def __init__(self, op: OpDef, taken: set[str]) -> None:
         self.op, self.taken = op, taken
         self.sizes = op.sizes()
-        wide = any(t.dtype is DType.F64 for t in op.tensors.values())
         outputs = {p.name: p.type for p in op.outputs}
-        self.context = Context(DType.F64 if wide else DType.F32, outputs, dim_spans(op))
+        self.context = Context(real_dtype(op), outputs, dim_spans(op))
         self.tensors: dict[str, TensorType] = {p.name: p.type for p in op.inputs}
         self.temps: list[str] = []
         self.moved: dict[str, str] = {}
 
     def run(self) -> tuple[Kernel | Program, ...]:
+        """One kernel if that is enough, else kernels and a program."""
+        emitted = self.emitted()
+        if len(emitted) == 1:
+            body = (emitted[0][1].parallel,)
+            op = self.op
+            return (Kernel(op.name, op.inputs, op.outputs, op.dims, body),)
+        return self.program(emitted)
+
+    def as_program(self) -> tuple[Kernel | Program, ...]:
+        """Kernels and a program, also of one kernel only."""
+        return self.program(self.emitted())
+
+    def emitted(self) -> list[tuple[Group, Emitted]]:
         nodes = [as_scan(n) for n in Normalizer(self.op).nodes()]
         kinds = node_kinds(nodes, self.tensors)
         nodes = split_large(nodes, self.extent, self.contractions(nodes, kinds))
         kinds = node_kinds(nodes, self.tensors)
         groups = form_groups(nodes, self.extent, self.contractions(nodes, kinds))
         emitted: list[tuple[Group, Emitted]] = []
+        last = {r.tensor: i for i, g in enumerate(groups) for n in g.members for r in references(n)}
         for i, g in enumerate(groups):
-            later = {r.tensor for h in groups[i + 1 :] for n in h.members for r in references(n)}
+            later = {name for name in g.names if last.get(name, i) > i}
             g = self.with_temporaries(g)
-            stored = {n: self.temp_name(n) for n in sorted(g.names & later)}
+            stored = {n: self.temp_name(n) for n in sorted(later)}
             emitted.append((g, self.emit(g, stored, self.contractions(g.members, kinds))))
             self.record(emitted[-1][1], stored)
-        if len(emitted) == 1:
-            body = (emitted[0][1].parallel,)
-            op = self.op
-            return (Kernel(op.name, op.inputs, op.outputs, op.dims, body),)
-        return self.program(emitted)
+        return emitted
 
     def extent(self, r: Range) -> int | None:
         """Size of a range at the default sizes; None if it depends on data or other indices."""

@@ -9,7 +9,10 @@ from ke_ir.types import DType
 
 
 def kind(e: Expr, tensors: Mapping[str, DType]) -> DType:
-    """F32, I32 or I1, standing for any float, integer or condition."""
+    """F32, I32 or I1, standing for any float, integer or condition.
+
+    An element of a tensor that is not known yet, of a recurrence, is what its ``else`` is.
+    """
     match e:
         case Num(x):
             return DType.F32 if isinstance(x, float) else DType.I32
@@ -30,7 +33,10 @@ def kind(e: Expr, tensors: Mapping[str, DType]) -> DType:
         case Call():
             return DType.F32
         case Ref(tensor, _, fill):
-            d = tensors[tensor]
+            d = tensors.get(tensor)
+            if d is None:
+                assert fill is not None
+                return kind(fill, tensors)
             own = DType.F32 if d.is_float else DType.I1 if d.is_bool else DType.I32
             return own if fill is None else _join(own, kind(fill, tensors))
         case Reduce(how, _, body):

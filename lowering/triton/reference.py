@@ -87,12 +87,18 @@ class Reference:
         self.flat: dict[str, tuple[str, str]] = {}
         self.flat_sizes: dict[str, str] = {}
         self.env: dict[str, Interval] = {}
+        self.width = WIDTH - 4
 
     # -- the function --------------------------------------------------------------------------
     def text(self) -> str:
         """The whole function."""
-        for er in self.found.equations:
-            self._equation(er)
+        if self.found.recurrences:
+            from lowering.triton.reference_steps import with_steps
+
+            with_steps(self)
+        else:
+            for er in self.found.equations:
+                self.equation(er)
         args = [self.sizes.tensors[p.name] for p in self.op.inputs]
         head = f"def reference({', '.join(args)}):"
         doc = '    """The same in plain PyTorch, in the precision of its inputs."""'
@@ -138,14 +144,15 @@ class Reference:
             return f"return {results[0]}"
         return call("return ", [f"({r})" if " if " in r else r for r in results], WIDTH - 8)
 
-    def _equation(self, er: EquationRanges) -> None:
+    def equation(self, er: EquationRanges, name: str = "") -> None:
+        """Write an equation's value under ``name``, or the target's own."""
         eq = er.equation
         self.ranges, self.flat = er.ranges, {}
         self.env = {n: self._interval(lo, hi) for n, (lo, hi) in er.ranges.items()}
         axes = er.outer
         value = self.full(self.translate(eq.rhs, axes), axes)
-        name = self.sizes.tensors.get(eq.target) or self.names.new(eq.target)
-        self.lines.append(assignment(name, value.text, WIDTH - 4))
+        name = name or self.sizes.tensors.get(eq.target) or self.names.new(eq.target)
+        self.lines.append(assignment(name, value.text, self.width))
         self.tensors[eq.target] = Tensor(name, value.kind, dtype=value.dtype)
 
     def _interval(self, lo: Expr, hi: Expr) -> Interval:

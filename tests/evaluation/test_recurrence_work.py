@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from ke_ir.derive import with_derived
+from ke_ir.evaluate import evaluate_op
 from ke_ir.ir import OpDef
 from ke_ir.parser import parse
 from ke_ir.verify import check
 from search.evaluation.inputs import integer_roles
+from search.evaluation.reference import Case, is_stable, legal_inputs, make_case, meaning_bound
 from search.evaluation.roofline import op_cost
 from tests.ir.recurrences import CELLS, EXTRA
 
@@ -46,6 +49,27 @@ def test_a_scan_costs_one_operation_for_each_element() -> None:
     o = op("""op @f(x: f32[B, N]) -> (y: f32[B, N]) dims B = 4, N = 1000
     { y[b, i] = sum[j in 0 to i + 1](x[b, j]) }""")
     assert op_cost(o, {"B": 4, "N": 1000}).vector_flops == 4000
+
+
+def test_chaotic_inputs_are_made_smaller() -> None:
+    """Weights of magnitude 1 in a wide cell turn roundings into differences of the order of 1."""
+    module = with_derived(check(parse(CELLS["rnn"])))
+    sizes = {"T": 60, "B": 2, "I": 8, "H": 64}
+    o, program = module.ops["rnn"], module.programs["rnn"]
+    case = make_case(module, program, o, sizes, 0, "normal")
+    assert case.scale < 1 and "to be within reach of f32" in case.note
+    plain = legal_inputs(program, o, sizes, 0, "normal")
+    wild = Case(sizes, 0, "normal", plain, evaluate_op(o, sizes, plain))
+    assert is_stable(o, case) and not is_stable(o, wild)
+
+
+def test_meaning_is_checked_closely_over_many_steps() -> None:
+    """The bound of an error analysis grows with each step; what is allowed does not."""
+    module = with_derived(check(parse(CELLS["lstm"])))
+    sizes = {"T": 40, "B": 2, "I": 8, "H": 16}
+    o = module.ops["lstm"]
+    case = make_case(module, module.programs["lstm"], o, sizes, 0, "normal")
+    assert all((b <= 1e-8).all() for b in meaning_bound(o, case).values())
 
 
 def test_lengths_of_rows_stay_within_the_steps() -> None:

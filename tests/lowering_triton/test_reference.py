@@ -20,6 +20,7 @@ from lowering.triton.values import F8, Carriers, declared_torch
 from targets.gpu.interpret import check_versions
 from tests.ir.derive_check import random_inputs
 from tests.ir.op_strategies import Sample, contractions, ops
+from tests.ir.recurrences import CELLS, EXTRA
 from tests.lowering_triton.conftest import H100, Inputs, lowered, random_input, read
 
 
@@ -105,7 +106,16 @@ def test_jagged_rows() -> None:
     assert "index_add_" in agree(read("embedding_sum"), dims, inputs)
 
 
+@pytest.mark.parametrize("name", [*CELLS, *EXTRA])
+def test_recurrences(name: str) -> None:
+    module = check(parse({**CELLS, **EXTRA}[name]))
+    for dims in ({}, {"T": 1}):
+        assert ("for step in range(1, T):" in agree(module, dims)) or name == "layers"
+
+
 OPS = {
+    "scan": op("(x: f32[B, N]) -> (y: f32[B, N], z: f32[B, N])", "B = 3, N = 9",
+               "y[b, i] = sum[j in 0 to i + 1](x[b, j]) * 2\nz[b, i] = max[j in i to N](x[b, j])"),
     "reductions": op(
         "(x: f32[B, D]) -> (y: f32[B, D], z: i32[B], q: i1[B])", "B = 3, D = 4",
         "z[b] = argmax[d](x[b, d])\nq[b] = any[d](x[b, d] > 0.5 and not (d == 2))\n"

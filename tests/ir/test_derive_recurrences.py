@@ -1,0 +1,111 @@
+"""Derivations of recurrences: a step that is called again and again, of the meaning of the op."""
+
+from __future__ import annotations
+
+import pytest
+
+from ke_ir.derive import derive
+from ke_ir.evaluate import evaluate_op
+from ke_ir.interpret import interpret_program
+from ke_ir.ir import OpDef, Program, Repeat, statements
+from ke_ir.ops import Dot
+from ke_ir.parser import parse
+from ke_ir.verify import check
+from tests.ir.derive_check import agree, derived, kernels
+from tests.ir.recurrences import CELLS, EXTRA, inputs_of
+
+ALL = {**CELLS, **EXTRA}
+SIZES = [{}, {"T": 1, "B": 1}, {"T": 2}, {"T": 9, "B": 17, "I": 18, "H": 20, "D": 3, "N": 2}]
+
+
+def op(text: str) -> OpDef:
+    return next(iter(check(parse(text)).ops.values()))
+
+
+def repeats(o: OpDef) -> list[Repeat]:
+    program = derived(o).programs[o.name]
+    return [s for s in program.body if isinstance(s, Repeat)]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_agrees(name: str) -> None:
+    o = op(ALL[name])
+    module = derived(o)
+    for sizes in SIZES:
+        own = {d: n for d, n in sizes.items() if d in o.sizes()}
+        agree(module, own, inputs_of(o, own))
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_kernels_do_not_grow_with_the_steps(name: str) -> None:
+    text = ALL[name]
+    (step,) = repeats(op(text))
+    assert len(step.body) == 1  # the products of all gates, and what follows, in one kernel
+    long = op(text.replace("= 6, B", "= 4000, B"))
+    assert len(kernels(derived(long))) == len(kernels(derived(op(text)))) <= 6
+
+
+def test_a_large_cell_is_one_kernel_of_matrix_products() -> None:
+    o = op(CELLS["lstm"].replace("B in 1..4096 = 3, I = 5, H = 9",
+                                 "B in 1..4096 = 64, I = 128, H = 256"))  # fmt: skip
+    module = derived(o)
+    found = [s for s in statements(module.kernels["lstm_step_h"].body) if isinstance(s, Dot)]
+    assert len(found) == 4
+    agree(module, {"T": 3, "B": 16, "I": 16, "H": 16},
+          inputs_of(o, {"T": 3, "B": 16, "I": 16, "H": 16}))  # fmt: skip
+
+
+def test_what_needs_no_earlier_step_is_computed_before() -> None:
+    """Products with the inputs are one contraction over all steps, not one for each."""
+    module = derived(op(CELLS["gru"]))
+    (step,) = repeats(op(CELLS["gru"]))
+    (call,) = step.body
+    kernel = module.kernels[call.kernel]
+    assert {"x", "u"}.isdisjoint(p.name for p in kernel.inputs)
+
+
+def test_sizes_as_numbers() -> None:
+    for steps in (1, 2, 7):
+        o = op(f"""op @f(x: f32[{steps}, 3]) -> (y: f32[{steps}, 3]) {{
+          y[t, b] = y[t + 1, b else 1.0] * 0.5 + x[t, b] }}""")
+        assert len(repeats(o)) == (steps > 1)
+        agree(derived(o))
+
+
+def test_double_precision_stays() -> None:
+    o = op("""op @f(x: f64[T, B]) -> (y: f64[T, B]) dims T = 30, B = 3
+    { y[t, b] = y[t - 1, b else 0] * 0.9 + x[t, b] }""")
+    module = derived(o)
+    given = inputs_of(o, {})
+    got = interpret_program(module, module.programs["f"], None, given, exact=False)
+    want = evaluate_op(o, None, given)
+    assert abs(got["y"] - want["y"]).max() < 1e-13
+
+
+def test_halves_are_rounded_only_at_the_end() -> None:
+    """An output of 16 bits does not carry its rounding from step to step."""
+    o = op("""op @f(x: f32[T, B]) -> (y: f16[T, B]) dims T = 200, B = 3
+    { y[t, b] = y[t - 1, b else 0] + x[t, b] * 0.001 }""")
+    module = derived(o)
+    given = inputs_of(o, {})
+    got = interpret_program(module, module.programs["f"], None, given, exact=False)["y"]
+    want = evaluate_op(o, None, given)["y"]
+    assert (abs(got.astype(float) - want) <= 1e-6 + abs(want) * 2.0**-11).all()
+
+
+def test_names_that_are_taken_are_avoided() -> None:
+    o = op("""op @f(step: f32[T, B], steps: f32[B]) -> (y: f16[T, B], y_steps: f32[B])
+    dims T = 5, B = 3 {
+      y[t, b] = y[t - 1, b else steps[b]] + step[t, b] * t
+      y_now[b] = sum[t](y[t, b])
+      y_steps[b] = y_now[b] * 2 }""")
+    agree(derived(o), {}, inputs_of(o, {}))
+
+
+def test_what_nobody_asks_for_is_left_out() -> None:
+    o = op("""op @f(x: f32[T, B]) -> (y: f32[T, B]) dims T = 5, B = 3 {
+      y[t, b] = y[t - 1, b else 0] + x[t, b]
+      z[b] = sum[t](y[t, b]) }""")
+    assert not any("z" in k.name for k in kernels(derived(o)))
+    (program,) = [i for i in derive(o) if isinstance(i, Program)]
+    assert not program.temps
