@@ -202,8 +202,15 @@ class Writer:
             hi: Expr = Dim(dim)
             lo: Expr = Num(0)
             own = [i for i, d in self.context.items() if d == dim]
-            if own and self.chance(6):
-                hi = Bin("+", Var(self.pick(*own)), Num(1))
+            if own and self.chance(4):
+                at = Var(self.pick(*own))
+                form = self.pick("to", "to", "before", "from", "after")
+                if form == "to" or kind.startswith("arg"):
+                    hi = Bin("+", at, Num(1))
+                elif form == "before":
+                    hi = at
+                else:
+                    lo = at if form == "from" else Bin("+", at, Num(1))
             elif self.chance(8) and not kind.startswith("arg"):
                 lo = Num(1)
             ranges.append(Range(name, lo, hi))
@@ -215,7 +222,9 @@ class Writer:
         if kind == "prod":  # stays far from overflow
             inside = Call("max", (Call("min", (inside, Num(1))), Num(-1)))
         self.context = outer
-        empty = any(r.lo != Num(0) for r in ranges) and kind in ("max", "min")
+        spans = [(r.lo, r.hi) for r in ranges]
+        bare = any(lo != Num(0) or isinstance(hi, Var) for lo, hi in spans)
+        empty = bare and kind in ("max", "min")
         made = Reduce(kind, tuple(ranges), inside)
         if empty:  # a range may be empty, and the extreme of nothing is infinite
             return Reduce("sum", tuple(ranges), inside)
