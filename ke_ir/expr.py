@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 from ke_ir.diagnostics import Loc
 
@@ -111,21 +112,19 @@ INDEX_FUNCTIONS: dict[str, int] = {"min": 2, "max": 2, "begin": 1, "end": 1}
 """Functions of a kernel's bounds: ``begin``/``end`` give the ends of an index tile's live range."""
 
 
+_CHILDREN: dict[type[Expr], Callable[[Any], tuple[Expr, ...]]] = {
+    Bin: lambda e: (e.lhs, e.rhs),
+    Neg: lambda e: (e.arg,),
+    Call: lambda e: e.args,
+    Ref: lambda e: e.indices if e.fill is None else (*e.indices, e.fill),
+    Reduce: lambda e: (*(b for r in e.ranges for b in (r.lo, r.hi) if b is not None), e.body),
+}
+
+
 def children(e: Expr) -> tuple[Expr, ...]:
     """Direct subexpressions, in source order (explicit range bounds included)."""
-    match e:
-        case Bin(_, lhs, rhs):
-            return (lhs, rhs)
-        case Neg(arg):
-            return (arg,)
-        case Call(_, args):
-            return args
-        case Ref(_, indices, fill):
-            return indices if fill is None else (*indices, fill)
-        case Reduce(_, ranges, body):
-            bounds = tuple(b for r in ranges for b in (r.lo, r.hi) if b is not None)
-            return (*bounds, body)
-    return ()
+    found = _CHILDREN.get(type(e))
+    return () if found is None else found(e)
 
 
 def walk(e: Expr) -> Iterator[Expr]:
@@ -134,41 +133,52 @@ def walk(e: Expr) -> Iterator[Expr]:
     while waiting:
         e = waiting.pop()
         yield e
-        waiting += reversed(children(e))
+        found = _CHILDREN.get(type(e))
+        if found is not None:
+            waiting += reversed(found(e))
 
 
 def rewrite(e: Expr, fn: Callable[[Expr], Expr | None]) -> Expr:
-    """Rebuild bottom-up; ``fn`` returns a replacement for a rebuilt node, or None to keep it."""
-    match e:
-        case Bin(_, lhs, rhs):
-            new: Expr = replace(e, lhs=rewrite(lhs, fn), rhs=rewrite(rhs, fn))
-        case Neg(arg):
-            new = replace(e, arg=rewrite(arg, fn))
-        case Call(_, args):
-            new = replace(e, args=tuple(rewrite(a, fn) for a in args))
-        case Ref(_, indices, fill):
-            new = replace(
-                e,
-                indices=tuple(rewrite(i, fn) for i in indices),
-                fill=None if fill is None else rewrite(fill, fn),
-            )
-        case Reduce(_, ranges, body):
-            new = replace(
-                e,
-                ranges=tuple(
-                    replace(
-                        r,
-                        lo=None if r.lo is None else rewrite(r.lo, fn),
-                        hi=None if r.hi is None else rewrite(r.hi, fn),
-                    )
-                    for r in ranges
-                ),
-                body=rewrite(body, fn),
-            )
-        case _:
-            new = e
+    """Rebuild bottom-up; ``fn`` returns a replacement for a rebuilt node, or None to keep it.
+
+    What holds nothing that was replaced stays the very same object.
+    """
+    below = children(e)
+    new = e
+    if below:
+        changed = tuple([rewrite(c, fn) for c in below])
+        if any(a is not b for a, b in zip(below, changed, strict=True)):
+            new = with_children(e, changed)
     got = fn(new)
     return new if got is None else got
+
+
+def with_children(e: Expr, below: tuple[Expr, ...]) -> Expr:
+    """The expression with other direct subexpressions, as many as ``children`` gives."""
+    match e:
+        case Bin(op):
+            return Bin(op, *below, loc=e.loc)
+        case Neg():
+            return Neg(*below, loc=e.loc)
+        case Call(fn):
+            return Call(fn, below, loc=e.loc)
+        case Ref(tensor, _, None):
+            return Ref(tensor, below, loc=e.loc)
+        case Ref(tensor):
+            return Ref(tensor, below[:-1], below[-1], loc=e.loc)
+        case Reduce(kind, ranges):
+            left = iter(below)
+            bounds = tuple(
+                Range(
+                    r.name,
+                    None if r.lo is None else next(left),
+                    None if r.hi is None else next(left),
+                    r.loc,
+                )
+                for r in ranges
+            )
+            return Reduce(kind, bounds, next(left), loc=e.loc)
+    raise TypeError(f"nothing stands in {e!r}")
 
 
 def substitute(e: Expr, values: Mapping[str, Expr]) -> Expr:

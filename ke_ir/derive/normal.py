@@ -33,6 +33,9 @@ from ke_ir.ranges import EquationRanges, infer_ranges
 LARGEST = 1000
 DEEPEST = 60
 """Nodes and levels of an expression above which a pointwise intermediate is a node of its own."""
+SHARED = 48
+"""As many nodes are enough where it would be computed again and again: read in several places, or
+by a reduction."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ class Normalizer:
         self.inlined: dict[str, Node] = {}
         self.same: dict[str, Node] = {}
         self.behind: dict[str, set[str]] = {}
+        self.repeated = read_repeatedly(op)
 
     def nodes(self) -> list[Node]:
         """In an order in which each comes after what it uses; those nobody uses are left out."""
@@ -158,7 +162,8 @@ class Normalizer:
         node = Node(target, indices, rhs)
         if isinstance(rhs, Reduce) and set(free_indices(rhs)) != set(node.index_names):
             node = replace(node, expr=self.as_node(rhs, context, f"{target}_{rhs.kind}"))
-        if node.is_reduction or self.is_epilogue(node) or is_large(node.expr):
+        again = target in self.repeated
+        if node.is_reduction or self.is_epilogue(node) or is_large(node.expr, again):
             self.add(node)
             return
         self.inlined[target] = node
@@ -253,6 +258,8 @@ class Normalizer:
         self, e: Expr, context: Mapping[str, Range], target: str, root: bool = True
     ) -> Expr:
         """Replace the reductions below the root by references to nodes of their own."""
+        if not any(isinstance(n, Reduce) for n in walk(e)):
+            return e
         match e:
             case Bin(_, lhs, rhs):
                 return replace(
@@ -315,9 +322,29 @@ class Normalizer:
         return f"{show(plain)} over {[show(hi_of(context[n])) for n in free]}"
 
 
-def is_large(e: Expr) -> bool:
-    """True for expressions that are better computed once than written into each use."""
-    return sum(1 for _ in walk(e)) > LARGEST or depth(e) > DEEPEST
+def is_large(e: Expr, again: bool) -> bool:
+    """True for expressions that are better computed once than written into each use.
+
+    ``again``: they would be computed several times.
+    """
+    size = sum(1 for _ in walk(e))
+    return size > (SHARED if again else LARGEST) or depth(e) > DEEPEST
+
+
+def read_repeatedly(op: OpDef) -> set[str]:
+    """Tensors that an op reads in several equations, or in a reduction."""
+    seen: set[str] = set()
+    out: set[str] = set()
+    for eq in op.equations:
+        here = {n.tensor for n in walk(eq.rhs) if isinstance(n, Ref)}
+        inside = {
+            n.tensor
+            for r in walk(eq.rhs) if isinstance(r, Reduce)
+            for n in walk(r) if isinstance(n, Ref)
+        }  # fmt: skip
+        out |= inside | (here & seen)
+        seen |= here
+    return out
 
 
 def depth(e: Expr) -> int:

@@ -20,6 +20,8 @@ def embedding(node: Node, table: Value, ids: Value, *_: Any) -> Value:
 @aten("gather.default")
 def gather(node: Node, x: Value, dim: int, ids: Value, _: bool) -> Value:
     at = place(dim, x.rank)
+    if x.rank == 0:
+        return node.define(lambda _: x[[]])
     return node.define(lambda i: x[[ids[i] if k == at else j for k, j in enumerate(i)]])
 
 
@@ -44,12 +46,12 @@ def index(node: Node, x: Value, ids: Sequence[Value | None]) -> Value:
     def element(i: Index) -> Expr:
         rest = iter([*i[:start], *i[start + rank :]])
         shared = i[start : start + rank]
-        return x[[_wrapped(ats[k](shared), x.shape[k]) if k in ats else next(rest)
+        return x[[wrapped_index(ats[k](shared), x.shape[k]) if k in ats else next(rest)
                   for k in range(x.rank)]]  # fmt: skip
 
     return node.define(element)
 
 
-def _wrapped(e: Expr, size: Expr) -> Expr:
+def wrapped_index(e: Expr, size: Expr) -> Expr:
     """A negative index counts from the end."""
     return Call("select", (Bin("<", e, Num(0)), Bin("+", e, size), e))

@@ -112,11 +112,11 @@ def div_mode(node: Node, a: Operand, b: Operand, mode: str | None) -> Value:
     if mode == "floor":
         return mapped(node, binary("//"), a, b)
     if not node.dtype.is_float:
-        return mapped(node, _truncated, a, b)
+        return mapped(node, truncated, a, b)
     return mapped(node, lambda x, y: Call("trunc", (Bin("/", x, y),)), a, b)
 
 
-def _truncated(x: Expr, y: Expr) -> Expr:
+def truncated(x: Expr, y: Expr) -> Expr:
     """Integer division toward zero."""
     quotient = Bin("//", Call("abs", (x,)), Call("abs", (y,)))
     same = Bin("==", Bin("<", x, Num(0)), Bin("<", y, Num(0)))
@@ -136,7 +136,7 @@ def remainder(node: Node, a: Operand, b: Operand) -> Value:
 @aten("fmod.Tensor", "fmod.Scalar")
 def fmod(node: Node, a: Operand, b: Operand) -> Value:
     if not node.dtype.is_float:
-        return mapped(node, lambda x, y: Bin("-", x, Bin("*", _truncated(x, y), y)), a, b)
+        return mapped(node, lambda x, y: Bin("-", x, Bin("*", truncated(x, y), y)), a, b)
     return mapped(
         node, lambda x, y: Bin("-", x, Bin("*", Call("trunc", (Bin("/", x, y),)), y)), a, b
     )
@@ -307,6 +307,8 @@ def softplus(node: Node, x: Value, beta: Scalar, threshold: Scalar) -> Value:
 
 @aten("hardtanh.default")
 def hardtanh(node: Node, x: Value, lo: Scalar, hi: Scalar) -> Value:
+    if not node.dtype.is_float:
+        lo, hi = int(lo), int(hi)
     return clamp(node, x, lo, hi)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ke_ir.expr import Bin, Call, Expr, Num
+from ke_ir.importers.aten.pointwise import truncated
 from ke_ir.importers.aten.views import outside
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.index import add, floordiv, mod, mul, number, product
@@ -39,8 +40,7 @@ def _max_pool(
 ) -> Value:  # fmt: skip
     size, pad, apart = (_each(v, rank) for v in (kernel, padding, dilation))
     step = _each(stride, rank) if stride else size
-    low = -math.inf if x.dtype.is_float else -(1 << (x.dtype.bits - 1))
-    source = outside(node, x, low) if any(pad) or ceil else x
+    source = outside(node, x, _least(x)) if any(pad) or ceil else x
 
     def element(index: Index) -> Expr:
         lead, place = index[:-rank], index[-rank:]
@@ -48,6 +48,10 @@ def _max_pool(
             [*lead, *_where(place, taps, step, pad, apart)]])  # fmt: skip
 
     return node.define(element)
+
+
+def _least(x: Value) -> int | float:
+    return -math.inf if x.dtype.is_float else -(1 << (x.dtype.bits - 1))
 
 
 def _where(
@@ -68,7 +72,7 @@ def max_pool_with_indices(
     out = _max_pool(node, x, rank, kernel, stride, padding, dilation, ceil)
     size, pad, apart = (_each(v, rank) for v in (kernel, padding, dilation))
     step = _each(stride, rank) if stride else size
-    source = outside(node, x, -math.inf)
+    source = outside(node, x, _least(x))
     known = node.builder
 
     def taps_of(flat: Expr) -> list[Expr]:
@@ -132,13 +136,15 @@ def _avg_pool(
         total = node.reduce("sum", [Num(k) for k in size], lambda taps: source[
             [*lead, *_where(place, taps, step, pad, ones)]])  # fmt: skip
         if divisor is not None:
-            return Bin("/", total, Num(divisor))
-        if not ceil and (counted or not any(pad)):
-            return Bin("/", total, Num(math.prod(size)))
-        return Bin("/", total, product(
-            _covered(i, n, k, s, p, counted)
-            for i, n, k, s, p in zip(place, x.shape[-rank:], size, step, pad, strict=True)
-        ))  # fmt: skip
+            count: Expr = Num(divisor)
+        elif not ceil and (counted or not any(pad)):
+            count = Num(math.prod(size))
+        else:
+            count = product(
+                _covered(i, n, k, s, p, counted)
+                for i, n, k, s, p in zip(place, x.shape[-rank:], size, step, pad, strict=True)
+            )
+        return Bin("/", total, count) if node.dtype.is_float else truncated(total, count)
 
     return node.define(element)
 

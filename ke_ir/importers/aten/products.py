@@ -82,6 +82,8 @@ def _plus(
     node: Node, c: Value, total: Callable[[Index], Expr], beta: Scalar, alpha: Scalar
 ) -> Value:
     base = aligned(c, node.shape)
+    if not node.dtype.is_float:
+        beta, alpha = int(beta), int(alpha)
     if beta == 0:
         return node.define(lambda i: scaled(total(i), alpha))
     return node.define(lambda i: Bin("+", scaled(total(i), alpha), scaled(base(i), beta)))

@@ -28,13 +28,13 @@ def place(dim: int, rank: int) -> int:
 
 
 @aten("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints",
-      "unflatten.int", "_reshape_alias.default")  # fmt: skip
+      "unflatten.int", "_reshape_alias.default", "view_copy.default")  # fmt: skip
 def reshape(node: Node, x: Value, *_: Any) -> Value:
     b = node.builder
     return x.view(node.shape, lambda i: reshaped(i, node.shape, x.shape, b.known))
 
 
-@aten("permute.default")
+@aten("permute.default", "permute_copy.default")
 def permute(node: Node, x: Value, dims: Sequence[int]) -> Value:
     order = [place(d, x.rank) for d in dims]
     return x.view(node.shape, lambda i: [i[order.index(k)] for k in range(x.rank)])
@@ -54,7 +54,7 @@ def transposed(node: Node, x: Value) -> Value:
     return transpose(node, x, -1, -2) if x.rank > 1 else x
 
 
-@aten("expand.default", "expand_as.default")
+@aten("expand.default", "expand_as.default", "expand_copy.default")
 def expand(node: Node, x: Value, *_: Any) -> Value:
     return broadcast(x, node.shape)
 
@@ -104,7 +104,7 @@ def slice_(node: Node, x: Value, dim: int, start: int | None, end: int | None, s
     ])  # fmt: skip
 
 
-@aten("narrow.default")
+@aten("narrow.default", "narrow_copy.default")
 def narrow(node: Node, x: Value, dim: int, start: int, length: int) -> Value:
     return slice_(node, x, dim, start, None, 1)
 
@@ -178,7 +178,7 @@ def _slab(x: Value, shape: Sequence[Expr], at: int, n: int) -> Value:
     return x.view(shape, lambda i: [*i[:at], Num(n), *i[at:]])
 
 
-@aten("unfold.default")
+@aten("unfold.default", "unfold_copy.default")
 def unfold(node: Node, x: Value, dim: int, size: int, step: int) -> Value:
     at = place(dim, x.rank)
     return x.view(node.shape, lambda i: [
@@ -201,8 +201,8 @@ def diagonal(node: Node, x: Value, offset: int, dim1: int, dim2: int) -> Value:
 def outside(node: Node, x: Value, fill: int | float | bool) -> Value:
     """A value that may be subscripted anywhere: what lies outside its shape is ``fill``."""
     x = node.builder.stored(x, f"{node.name}_in")
-    return Value(x.shape, x.dtype, lambda i: Ref(x.tensor, tuple(i), literal(
-        fill, DType.I64 if float(fill) == 0 else x.dtype)))  # fmt: skip
+    kind = DType.I64 if float(fill) == 0 and not x.dtype.is_bool else x.dtype
+    return Value(x.shape, x.dtype, lambda i: Ref(x.tensor, tuple(i), literal(fill, kind)))
 
 
 @aten("constant_pad_nd.default")
@@ -219,8 +219,8 @@ def constant_pad(node: Node, x: Value, pad: Sequence[int], value: int | float) -
 
 @aten("cat.default", "concat.default")
 def cat(node: Node, parts: Sequence[Value], dim: int) -> Value:
-    parts = [p for p in parts if p.rank == len(node.shape)]
     at = place(dim, len(node.shape))
+    parts = [p for p in parts if p.rank == len(node.shape) and number(p.shape[at]) != 0]
     if len(parts) == 1:
         return parts[0]
     sources = [outside(node, p, 0) for p in parts]

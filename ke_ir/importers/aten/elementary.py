@@ -1,0 +1,241 @@
+"""Functions of one or two elements that the language has no name for, as formulas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from ke_ir.expr import Bin, Call, Expr, Neg, Num
+from ke_ir.importers.aten.pointwise import Operand, converted, logical_and, logical_or, mapped
+from ke_ir.importers.aten.views import broadcast
+from ke_ir.importers.graph import Value
+from ke_ir.importers.registry import Node, Unsupported, aten
+
+_TERMS = 8
+"""Of the series of atan, which is cut off below 1e-12."""
+
+
+def _select(c: Expr, a: Expr, b: Expr) -> Expr:
+    return Call("select", (c, a, b))
+
+
+def _abs(x: Expr) -> Expr:
+    return Call("abs", (x,))
+
+
+def _half(z: Expr) -> Expr:
+    """tan(a / 2) from tan(a)."""
+    return Bin("/", z, Bin("+", Num(1.0), Call("sqrt", (Bin("+", Num(1.0), Bin("*", z, z)),))))
+
+
+def _series(z: Expr) -> Expr:
+    square = Bin("*", z, z)
+    total: Expr = Num((-1.0) ** (_TERMS - 1) / (2 * _TERMS - 1))
+    for k in range(_TERMS - 2, -1, -1):
+        total = Bin("+", Num((-1.0) ** k / (2 * k + 1)), Bin("*", square, total))
+    return Bin("*", z, total)
+
+
+class Arc:
+    """atan of non-negative elements: halved twice after the largest are turned over.
+
+    Each step is an equation of its own: written as one expression it would double at every step.
+    """
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    def step(self, suffix: str, f: Callable[..., Expr], *xs: Operand) -> Value:
+        n = self.node
+        return mapped(Node(f"{n.name}_{suffix}", n.builder, n.results), f, *xs)
+
+    def __call__(self, x: Value) -> Value:
+        """``x`` is defined over the whole shape of the node."""
+        turned = self.step("in", lambda e: _select(
+            Bin(">", e, Num(1.0)), Bin("/", Num(1.0), e), e), x)  # fmt: skip
+        once = self.step("half", _half, turned)
+        twice = self.step("quarter", _half, once)
+        return self.step("arc", lambda e, z: _select(
+            Bin(">", e, Num(1.0)),
+            Bin("-", Num(math.pi / 2), Bin("*", Num(4.0), _series(z))),
+            Bin("*", Num(4.0), _series(z))), x, twice)  # fmt: skip
+
+
+def _signed(size: Expr, like: Expr) -> Expr:
+    return _select(Bin("<", like, Num(0)), Neg(size), size)
+
+
+@aten("atan.default")
+def atan(node: Node, x: Value) -> Value:
+    arc = Arc(node)
+    return mapped(node, _signed, arc(arc.step("size", _abs, x)), x)
+
+
+@aten("asin.default")
+def asin(node: Node, x: Value) -> Value:
+    arc = Arc(node)
+
+    def tangent(e: Expr) -> Expr:
+        e = _abs(e)
+        other = Bin("*", Bin("-", Num(1.0), e), Bin("+", Num(1.0), e))
+        return Bin("/", e, Call("sqrt", (other,)))
+
+    return mapped(node, _signed, arc(arc.step("tan", tangent, x)), x)
+
+
+@aten("acos.default")
+def acos(node: Node, x: Value) -> Value:
+    arc = Arc(node)
+    half = arc(arc.step("tan", lambda e: Call("sqrt", (
+        Bin("/", Bin("-", Num(1.0), e), Bin("+", Num(1.0), e)),)), x))  # fmt: skip
+    return mapped(node, lambda e: Bin("*", Num(2.0), e), half)
+
+
+@aten("atan2.default")
+def atan2(node: Node, y: Value, x: Value) -> Value:
+    arc = Arc(node)
+    ratio = arc.step("tan", lambda a, b: _select(
+        Bin("==", a, Num(0)), Num(0.0), Bin("/", _abs(a), _abs(b))), y, x)  # fmt: skip
+
+    def whole(size: Expr, a: Expr, b: Expr) -> Expr:
+        left = _select(Bin("<", b, Num(0)), Bin("-", Num(math.pi), size), size)
+        return _signed(left, a)
+
+    return mapped(node, whole, arc(ratio), y, x)
+
+
+@aten("asinh.default")
+def asinh(node: Node, x: Value) -> Value:
+    def f(e: Expr) -> Expr:
+        size = _abs(e)
+        root = Call("sqrt", (Bin("+", Bin("*", e, e), Num(1.0)),))
+        over = Bin("/", Num(1.0), size)
+        large = Call("sqrt", (Bin("+", Bin("*", over, over), Num(1.0)),))
+        return _signed(
+            _select(
+                Bin(">", size, Num(1.0)),
+                Bin("+", Call("log", (size,)), Call("log", (Bin("+", Num(1.0), large),))),
+                Call("log", (Bin("+", size, root),)),
+            ),
+            e,
+        )
+
+    return mapped(node, f, x)
+
+
+@aten("acosh.default")
+def acosh(node: Node, x: Value) -> Value:
+    def f(e: Expr) -> Expr:
+        roots = [Call("sqrt", (Bin(op, e, Num(1.0)),)) for op in "-+"]
+        return Call("log", (Bin("+", e, Bin("*", *roots)),))
+
+    return mapped(node, f, x)
+
+
+@aten("atanh.default")
+def atanh(node: Node, x: Value) -> Value:
+    return mapped(node, lambda e: Bin("*", Num(0.5), Call("log", (
+        Bin("/", Bin("+", Num(1.0), e), Bin("-", Num(1.0), e)),))), x)  # fmt: skip
+
+
+def negative(e: Expr) -> Expr:
+    """True for what has a sign, -0 included."""
+    return Bin("or", Bin("<", e, Num(0)), Bin("==", Bin("/", Num(1.0), e), Num(-math.inf)))
+
+
+@aten("signbit.default")
+def signbit(node: Node, x: Value) -> Value:
+    if x.dtype.is_float:
+        return mapped(node, negative, x)
+    return mapped(node, lambda e: Bin("<", e, Num(0)), x)
+
+
+@aten("copysign.Tensor", "copysign.Scalar")
+def copysign(node: Node, x: Value, sign: Operand) -> Value:
+    if not isinstance(sign, Value) and math.copysign(1.0, sign) < 0:
+        return mapped(node, lambda e: Neg(_abs(e)), x)
+    test = negative if isinstance(sign, Value) and sign.dtype.is_float else (
+        lambda e: Bin("<", e, Num(0)))  # fmt: skip
+    return mapped(node, lambda e, s: _select(test(s), Neg(_abs(e)), _abs(e)), x, sign)
+
+
+@aten("hypot.default")
+def hypot(node: Node, a: Value, b: Value) -> Value:
+    return mapped(node, lambda x, y: Call("sqrt", (
+        Bin("+", Bin("*", x, x), Bin("*", y, y)),)), a, b)  # fmt: skip
+
+
+@aten("bitwise_left_shift.Tensor", "bitwise_left_shift.Tensor_Scalar", "__lshift__.Tensor",
+      "__lshift__.Scalar")  # fmt: skip
+def shift_left(node: Node, a: Operand, b: Operand) -> Value:
+    return _shifted(node, a, b, "*")
+
+
+@aten("bitwise_right_shift.Tensor", "bitwise_right_shift.Tensor_Scalar", "__rshift__.Tensor",
+      "__rshift__.Scalar")  # fmt: skip
+def shift_right(node: Node, a: Operand, b: Operand) -> Value:
+    return _shifted(node, a, b, "//")
+
+
+def _shifted(node: Node, a: Operand, b: Operand, op: str) -> Value:
+    if node.dtype.is_float:
+        raise Unsupported("a shift of floats")
+    if not isinstance(b, Value):
+        return mapped(node, lambda x: Bin(op, x, Num(1 << int(b))), a)
+    raise Unsupported("a shift whose distance is a tensor")
+
+
+@aten("fmax.default")
+def fmax(node: Node, a: Operand, b: Operand) -> Value:
+    if node.dtype.is_bool:
+        return logical_or(node, a, b)
+    return mapped(node, lambda x, y: _known(x, y, Call("max", (x, y))), a, b)
+
+
+@aten("fmin.default")
+def fmin(node: Node, a: Operand, b: Operand) -> Value:
+    if node.dtype.is_bool:
+        return logical_and(node, a, b)
+    return mapped(node, lambda x, y: _known(x, y, Call("min", (x, y))), a, b)
+
+
+def _known(x: Expr, y: Expr, both: Expr) -> Expr:
+    """The other one where one is NaN."""
+    return _select(Bin("!=", x, x), y, _select(Bin("!=", y, y), x, both))
+
+
+@aten("ldexp.Tensor")
+def ldexp(node: Node, x: Operand, n: Operand) -> Value:
+    return mapped(node, lambda e, k: Bin("*", e, Call("exp2", (k,))), x, n)
+
+
+@aten("heaviside.default")
+def heaviside(node: Node, x: Value, at_zero: Value) -> Value:
+    if node.dtype.is_bool:
+        return logical_or(node, x, at_zero)
+    one, zero = (Num(1.0), Num(0.0)) if node.dtype.is_float else (Num(1), Num(0))
+    return mapped(node, lambda e, v: _select(
+        Bin("==", e, Num(0)), v, _select(Bin(">", e, Num(0)), one, zero)), x, at_zero)  # fmt: skip
+
+
+@aten("logaddexp.default")
+def logaddexp(node: Node, a: Value, b: Value) -> Value:
+    return mapped(node, lambda x, y: _logaddexp(x, y, "exp", "log"), a, b)
+
+
+@aten("logaddexp2.default")
+def logaddexp2(node: Node, a: Value, b: Value) -> Value:
+    return mapped(node, lambda x, y: _logaddexp(x, y, "exp2", "log2"), a, b)
+
+
+def _logaddexp(x: Expr, y: Expr, exp: str, log: str) -> Expr:
+    """Equal infinities stand for themselves: their difference is no number."""
+    apart = Call(exp, (Neg(_abs(Bin("-", x, y))),))
+    total = Bin("+", Call("max", (x, y)), Call(log, (Bin("+", Num(1.0), apart),)))
+    return _select(Bin("==", x, y), Bin("+", x, Num(1.0 if log == "log2" else math.log(2))), total)
+
+
+@aten("copy.default")
+def copy(node: Node, x: Value, source: Value, _: bool) -> Value:
+    """``x`` gives the shape and the dtype only."""
+    return converted(broadcast(source, node.shape), node.dtype, node)
