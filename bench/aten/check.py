@@ -34,6 +34,13 @@ class Checked:
     overloads: tuple[str, ...] = ()
 
 
+UNDEFINED = ("empty", "empty_like", "empty_permuted", "empty_strided", "new_empty",
+             "new_empty_strided")  # fmt: skip
+"""Operators whose elements are whatever was there."""
+UNORDERED = {"sort": 1, "argsort": 0, "topk": 1, "kthvalue": 1}
+"""The output that holds places, for operators that do not say which of equal elements is first."""
+
+
 def run(request: Mapping[str, Any], progress: Callable[[Any], None]) -> None:
     """Check the samples of one operator; each is reported as it begins and as it ends."""
     for dtype in request["dtypes"]:
@@ -42,8 +49,19 @@ def run(request: Mapping[str, Any], progress: Callable[[Any], None]) -> None:
         together = _together([s.call for s in found], progress)
         for s, done in zip(found, together or [None] * len(found), strict=True):
             progress(f"{dtype} sample {s.number}")
-            done = done or check(s.call)
+            done = _specified(request["op"], s.call, done or check(s.call))
             progress({"dtype": dtype, "number": s.number, **asdict(done)})
+
+
+def _specified(op: str, call: Called, done: Checked) -> Checked:
+    """The outcome, but where PyTorch leaves open what differs."""
+    if op in UNDEFINED:
+        return Checked(SKIPPED, "elements that are not defined")
+    if done.outcome == FAILED and done.reason.startswith(f"output {UNORDERED.get(op)}:"):
+        x = call.tensors[0]
+        if x.unique().numel() < x.numel():
+            return Checked(SKIPPED, "the order of equal elements is not defined")
+    return done
 
 
 def text(request: Mapping[str, Any], _: Callable[[Any], None]) -> str:
@@ -197,8 +215,10 @@ def _differs(got: Sequence[Any], want: Sequence[torch.Tensor]) -> str:
             return f"output {k} has shape {list(mine.shape)}, not {list(theirs.shape)}"
         same = mine == theirs
         if theirs.dtype.kind == "f":
+            # What PyTorch rounded to a narrower dtype is no nearer to the truth than that.
+            within = max(TOLERANCE, torch.finfo(tensor.dtype).eps)
             with np.errstate(all="ignore"):
-                near = np.abs(mine - theirs) <= TOLERANCE * np.maximum(1.0, np.abs(theirs))
+                near = np.abs(mine - theirs) <= within * np.maximum(1.0, np.abs(theirs))
             same = same | near | (np.isnan(mine) & np.isnan(theirs))
         if not same.all():
             at = tuple(int(i) for i in np.argwhere(~same)[0])
