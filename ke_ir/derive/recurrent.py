@@ -95,6 +95,7 @@ class _Splitter:
         self.taken = {p.name for p in (*op.inputs, *op.outputs)} | {d.name for d in op.dims}
         for er in self.found.equations:
             self.taken |= {er.equation.target, *er.ranges}
+        self.step = self.fresh("step")
         self.kinds = self._kinds()
         self.kept: dict[str, _Kept] = {}
         self.counters: dict[Expr, str] = {}
@@ -265,7 +266,6 @@ class _StepMaker:
         self.s, self.rec, self.ers, self.bodies = s, rec, ers, bodies
         target = ers[0].equation.target
         self.count = s.found.shapes[target][rec.place(target)]
-        self.var = s.fresh("step")
         self.names: dict[tuple[str, Expr], str] = {}
         self.views: dict[str, View] = {}
         self.now: Expr = Num(0)
@@ -275,13 +275,13 @@ class _StepMaker:
         last = minus(self.count, 1)
         back = self.rec.step < 0
         first = self.one("first", last if back else Num(0), None)
-        at: Expr = Var(self.var)
+        at: Expr = Var(self.s.step)
         rest = self.one(
             "step",
             Bin("-", last, at) if back else at,
             Bin("-", self.count, at) if back else Bin("-", at, Num(1)),
         )
-        return Steps(first, rest, self.var, self.count)
+        return Steps(first, rest, self.s.step, self.count)
 
     def one(self, what: str, now: Expr, before: Expr | None) -> Part:
         """The op of one step: the place of it, and that of the step before, if there is one."""

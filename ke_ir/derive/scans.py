@@ -7,7 +7,7 @@ in reverse order.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ke_ir.derive.builder import Val
 from ke_ir.derive.normal import Node, Scan, free_indices, hi_of, lo_of
@@ -17,42 +17,59 @@ from ke_ir.ir import LoopVar
 from ke_ir.ops.shape import SCANS
 
 
+@dataclass(frozen=True)
+class Form:
+    """A reduction as a scan along an index of the left side: its places add the terms at ``at``."""
+
+    along: Range
+    at: Expr
+    scan: Scan
+
+
 def as_scan(node: Node) -> Node:
     """The node with what one place adds for its expression, if it is made of prefixes."""
     e = node.expr
-    if not isinstance(e, Reduce) or e.kind not in SCANS or len(e.ranges) != 1:
+    if not isinstance(e, Reduce) or any(isinstance(n, Reduce) for n in walk(e.body)):
         return node
-    if any(isinstance(n, Reduce) for n in walk(e.body)):
+    form = scan_form(e, node.indices)
+    if form is None:
         return node
+    return replace(node, expr=substitute(e.body, {e.ranges[0].name: form.at}), scan=form.scan)
+
+
+def scan_form(e: Reduce, indices: Sequence[Range]) -> Form | None:
+    """The scan that a reduction under these indices is; None if it is another reduction."""
+    if e.kind not in SCANS or len(e.ranges) != 1:
+        return None
     lo, hi = lo_of(e.ranges[0]), hi_of(e.ranges[0])
-    made = _suffixes(node, e, lo, hi) if free_indices(lo) else _prefixes(node, e, lo, hi)
-    return made or node
+    found = _suffixes if free_indices(lo) else _prefixes
+    return found(e, indices, lo, hi)
 
 
-def _prefixes(node: Node, e: Reduce, lo: Expr, hi: Expr) -> Node | None:
+def _prefixes(e: Reduce, indices: Sequence[Range], lo: Expr, hi: Expr) -> Form | None:
     """Up to ``i + shift``: the place ``i`` adds the term at ``i + shift - 1``."""
-    along, shift = _moving(node, e, hi)
+    along, shift = _moving(indices, e, hi)
     if along is None or not isinstance(lo, Num) or shift - 1 > lo.value:
         return None  # the first place would have to add several terms
     late = int(lo.value) - (shift - 1)
     live = Bin(">=", Var(along.name), Num(late)) if late > 0 else None
-    return _node(node, e, along, shift - 1, Scan(e.kind, along.name, False, live))
+    return Form(along, _moved(along, shift - 1), Scan(e.kind, along.name, False, live))
 
 
-def _suffixes(node: Node, e: Reduce, lo: Expr, hi: Expr) -> Node | None:
+def _suffixes(e: Reduce, indices: Sequence[Range], lo: Expr, hi: Expr) -> Form | None:
     """From ``i + shift``: the place ``i`` adds the term there."""
-    along, shift = _moving(node, e, lo)
+    along, shift = _moving(indices, e, lo)
     if along is None or any(isinstance(n, Ref | Var) for n in walk(hi)):
         return None
     spare = _difference(hi_of(along), hi)
     if spare is None or spare + shift < 0:
         return None  # the last place would have to add several terms
     live = Bin("<", Var(along.name), Bin("-", hi, Num(shift))) if spare + shift > 0 else None
-    return _node(node, e, along, shift, Scan(e.kind, along.name, True, live))
+    return Form(along, _moved(along, shift), Scan(e.kind, along.name, True, live))
 
 
-def _moving(node: Node, e: Reduce, bound: Expr) -> tuple[Range | None, int]:
-    """The index of the node that a bound is, but for a constant, if nothing else uses it."""
+def _moving(indices: Sequence[Range], e: Reduce, bound: Expr) -> tuple[Range | None, int]:
+    """The index that a bound is, but for a constant, if nothing else uses it."""
     match bound:
         case Var(name):
             shift = 0
@@ -62,7 +79,7 @@ def _moving(node: Node, e: Reduce, bound: Expr) -> tuple[Range | None, int]:
             shift = -back
         case _:
             return None, 0
-    found = [r for r in node.indices if r.name == name]
+    found = [r for r in indices if r.name == name]
     if not found or name in free_indices(e.body):
         return None, 0
     return found[0], shift
@@ -78,11 +95,9 @@ def _difference(a: Expr, b: Expr) -> int | None:
     return 0 if a == b else None
 
 
-def _node(node: Node, e: Reduce, along: Range, shift: int, scan: Scan) -> Node:
+def _moved(along: Range, shift: int) -> Expr:
     at: Expr = Var(along.name)
-    if shift:
-        at = Bin("+" if shift > 0 else "-", at, Num(abs(shift)))
-    return replace(node, expr=substitute(e.body, {e.ranges[0].name: at}), scan=scan)
+    return Bin("+" if shift > 0 else "-", at, Num(abs(shift))) if shift else at
 
 
 def scan_loop(along: Range, reverse: bool, tile: int | None, stages: int) -> Loop:

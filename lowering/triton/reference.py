@@ -274,7 +274,7 @@ class Reference:
 
     def _call(self, fn: str, args: list[Tensor]) -> Tensor:
         if fn == "select":
-            return self._select(*args)
+            return self.select(*args)
         if all(a.plain for a in args):
             text, level = python_function(fn, [a.text for a in args])
             kind = args[0].kind if fn in ("abs", "min", "max") else "float"
@@ -303,7 +303,8 @@ class Reference:
             return self._joined(f"{a.at(_ATOM)}.clamp({fn_bound(fn)}={b.text})", kind, _ATOM, a, b)
         return self._joined(f"torch.{fn}imum({a.text}, {b.text})", kind, _ATOM, a, b)
 
-    def _select(self, c: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    def select(self, c: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """``a`` where ``c`` holds, else ``b``."""
         kind = "float" if "float" in (a.kind, b.kind) else a.kind
         if kind == "float":
             a, b = self._mixed(a, b), self._mixed(b, a)

@@ -22,9 +22,10 @@ def reduction(ref: Reference, e: Reduce, axes: tuple[str, ...]) -> Tensor:
     """A reduction as a tensor over ``axes``."""
     from lowering.triton.reference import bounds_depend
     from lowering.triton.reference_jagged import jagged
+    from lowering.triton.reference_scan import scan
 
     if any(bounds_depend(r, axes) for r in e.ranges):
-        return jagged(ref, e, axes)
+        return scan(ref, e, axes) or jagged(ref, e, axes)
     if e.kind == "sum":
         written = len(ref.lines)
         made = _convolution(ref, e, axes) or _contraction(ref, e, axes)

@@ -114,8 +114,14 @@ def test_recurrences(name: str) -> None:
 
 
 OPS = {
-    "scan": op("(x: f32[B, N]) -> (y: f32[B, N], z: f32[B, N])", "B = 3, N = 9",
-               "y[b, i] = sum[j in 0 to i + 1](x[b, j]) * 2\nz[b, i] = max[j in i to N](x[b, j])"),
+    "scans": op(
+        "(x: f32[B, N], k: i32[B, N], m: i1[N]) -> (y: f32[B, N], z: f32[N, B], q: i32[B, N])",
+        "B in 1..9 = 3, N in 1..99 = 9",
+        "y[b, i] = sum[j in 0 to i + 1](x[b, j]) * 2 + prod[l in i + 1 to N](x[b, l])\n"
+        "z[i, b] = max[j in i to N](x[b, j]) - sum[l in 0 to i](select(m[l], x[b, l] * l, 0))\n"
+        "q[b, i] = min[j in 0 to i + 1](k[b, j]) + sum[l in 2 to i + 1](k[b, l] + 1)"
+        " + sum[n in i to N](1)",
+    ),
     "reductions": op(
         "(x: f32[B, D]) -> (y: f32[B, D], z: i32[B], q: i1[B])", "B = 3, D = 4",
         "z[b] = argmax[d](x[b, d])\nq[b] = any[d](x[b, d] > 0.5 and not (d == 2))\n"
