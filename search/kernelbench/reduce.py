@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ke_ir.importers.source import Problem
 from ke_ir.importers.torch_export import ImportFailure
 from search.kernelbench import eager
-from search.kernelbench.sizes import Position, Sizes, asked_sizes, smaller
+from search.kernelbench.sizes import Position, Sizes, asked_sizes, elements, groups, smaller
 
-_MOST_RUNS = 6
+_MOST_RUNS = 5
 """Sizes at which the module runs that are looked at for one where float32 is near float64."""
+_LARGER = 4
+"""How many times the elements of one that was not near the next has."""
 
 
 class DoesNotRun(Exception):
@@ -37,9 +42,13 @@ def reduced(problem: Problem) -> Case:
     ImportFailure.
     """
     wide = eager.in_float64(problem.module)
-    first: Case | None = None
-    runs, fault = 0, "no sizes were tried"
-    for chosen in smaller(_asked(problem)):
+    last: Case | None = None
+    runs, least, fault = 0, 0, "no sizes were tried"
+    asked = _asked(problem)
+    free = groups(asked, partial(_runs, problem))
+    for chosen in smaller(asked, free):
+        if elements(chosen) < least:
+            continue
         try:
             inputs = _inputs(problem, chosen)
             own = eager.run(problem.module, inputs)
@@ -49,12 +58,24 @@ def reduced(problem: Problem) -> Case:
         case = Case(inputs, own, eager.run_float64(wide, inputs))
         if eager.allclose(case.own, case.exact):
             return case
-        first, runs = first or case, runs + 1
+        last, runs, least = case, runs + 1, _LARGER * elements(chosen)
         if runs == _MOST_RUNS:
             break
-    if first is None:
+    if last is None:
         raise DoesNotRun(f"{problem.path.name}: the module does not run: {fault}")
-    return first
+    return last
+
+
+def _runs(problem: Problem, chosen: Mapping[Position, int]) -> bool:
+    """Whether the module takes inputs of these sizes, others as they are. Nothing is computed."""
+    try:
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            with Sizes(chosen):
+                inputs = problem.draw(problem.seed)
+            problem.module(*inputs)
+    except Exception:
+        return False
+    return True
 
 
 def _asked(problem: Problem) -> dict[Position, int]:
@@ -68,7 +89,7 @@ def _asked(problem: Problem) -> dict[Position, int]:
         return sizes.asked
 
 
-def _inputs(problem: Problem, chosen: dict[Position, int]) -> tuple[Any, ...]:
+def _inputs(problem: Problem, chosen: Mapping[Position, int]) -> tuple[Any, ...]:
     with Sizes(chosen):
         return problem.draw(problem.seed)
 

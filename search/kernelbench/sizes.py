@@ -20,9 +20,12 @@ Position = tuple[int, int]
 
 _SIZES_FIRST = ("rand", "randn", "zeros", "ones", "empty")
 _BATCHES = (3, 16)
-_EXTENTS = (16, 32, 64, 128)
+"""What the first dimension is tried with before those."""
+_EXTENTS = {1: (200,), 2: (72, 136), 3: (40, 72, 136), 4: (24, 32, 64, 128), 5: (16, 32, 64)}
+"""By the rank of the largest tensor. The smallest are no powers of two, and of several tiles where
+that takes little time."""
 _MOST_TRIES = 600
-_MOST_ELEMENTS = 1 << 25
+_MOST_ELEMENTS = 1 << 28
 
 
 class Sizes(TorchFunctionMode):  # type: ignore[misc]
@@ -83,40 +86,58 @@ def asked_sizes(get_inputs: Callable[[], Any]) -> dict[Position, int]:
     return sizes.asked
 
 
-def smaller(asked: Mapping[Position, int]) -> Iterator[dict[Position, int]]:
-    """Smaller sizes to try, those of fewest elements first and the full ones last.
+def groups(
+    asked: Mapping[Position, int], runs: Callable[[Mapping[Position, int]], bool]
+) -> list[list[Position]]:
+    """Dimensions that may change, those in one group together; ``runs`` says of sizes if they do.
 
-    Dimensions at the same place change together where they are equal, as those of a batch; after
-    that all that are equal, wherever they are, for they may have to be.
+    Equal ones at the same place change together, as those of a batch do. Of those that cannot
+    change alone, all that are equal are tried together, wherever they are.
     """
     by_place: dict[tuple[int, int], list[Position]] = {}
-    by_value: dict[int, list[Position]] = {}
     for position, n in asked.items():
         by_place.setdefault((n, position[1]), []).append(position)
-        by_value.setdefault(n, []).append(position)
-    for groups in (list(by_place.values()), list(by_value.values())):
-        yield from itertools.islice(_combinations(asked, groups), _MOST_TRIES)
+    free: list[list[Position]] = []
+    fixed: dict[int, list[Position]] = {}
+    for (n, _), members in by_place.items():
+        if _shrinks(asked, members, runs):
+            free.append(members)
+        else:
+            fixed.setdefault(n, []).extend(members)
+    return free + [members for members in fixed.values() if _shrinks(asked, members, runs)]
 
 
-def _combinations(
-    asked: Mapping[Position, int], groups: Sequence[Sequence[Position]]
+def _shrinks(
+    asked: Mapping[Position, int],
+    members: Sequence[Position],
+    runs: Callable[[Mapping[Position, int]], bool],
+) -> bool:
+    *less, _ = _levels(asked, members)
+    return bool(less) and runs(dict.fromkeys(members, less[-1]))
+
+
+def smaller(
+    asked: Mapping[Position, int], free: Sequence[Sequence[Position]]
 ) -> Iterator[dict[Position, int]]:
-    levels = [_levels(asked[g[0]], all(dim == 0 for _, dim in g)) for g in groups]
+    """Smaller sizes to try, those of fewest elements first and the full ones last."""
     found = []
-    for picked in itertools.product(*levels):
-        sizes = {p: n for g, n in zip(groups, picked, strict=True) for p in g}
-        found.append((_elements(sizes), sizes))
+    for picked in itertools.product(*(_levels(asked, g) for g in free)):
+        sizes = dict(asked)
+        sizes.update((p, n) for g, n in zip(free, picked, strict=True) for p in g)
+        found.append((elements(sizes), sizes))
     found.sort(key=lambda pair: pair[0])
-    return (sizes for count, sizes in found if count <= _MOST_ELEMENTS)
+    return (sizes for count, sizes in found[:_MOST_TRIES] if count <= _MOST_ELEMENTS)
 
 
-def _levels(n: int, batch: bool) -> list[int]:
-    """Sizes below ``n``, and it itself; all but batches keep what 8 leaves of it."""
-    found = _BATCHES if batch else [m + n % 8 for m in _EXTENTS]
-    return [m for m in found if m < n] + [n]
+def _levels(asked: Mapping[Position, int], members: Sequence[Position]) -> list[int]:
+    """Sizes for a group, ascending, its own last; all but batches keep what 8 leaves of it."""
+    extents = _EXTENTS[min(1 + max(dim for _, dim in asked), max(_EXTENTS))]
+    n, batch = asked[members[0]], all(dim == 0 for _, dim in members)
+    less = [*_BATCHES, *extents] if batch else [m + n % 8 for m in extents]
+    return [*(m for m in less if m < n), n]
 
 
-def _elements(sizes: Mapping[Position, int]) -> int:
+def elements(sizes: Mapping[Position, int]) -> int:
     """Elements of all tensors of these sizes."""
     shapes: dict[int, list[int]] = {}
     for (tensor, _), n in sizes.items():
