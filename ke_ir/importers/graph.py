@@ -89,14 +89,20 @@ class Builder:
         """The value of an input, or of the equation of that name."""
         return Value(tuple(shape), dtype, lambda i: Ref(name, tuple(i)), name)
 
-    def define(self, wanted: str, shape: Sequence[Expr], dtype: DType, body: At) -> Value:
-        """A new equation; ``body`` gives an element."""
+    def define(
+        self, wanted: str, shape: Sequence[Expr], dtype: DType, body: At, reserved: bool = False
+    ) -> Value:
+        """A new equation; ``body`` gives an element.
+
+        ``reserved``: the name is one that ``name`` gave, for equations that are read before they
+        are defined.
+        """
         self.spans = {}
         self._letters = [c for c in "ijklmnpqrstuvwxyz" if c not in self.taken]
         index = [self.index(n) for n in shape]
         ranges = tuple(Range(v.name, Num(0), n) for v, n in zip(index, shape, strict=True))
         rhs = body(index)
-        name = self.name(wanted)
+        name = wanted if reserved else self.name(wanted)
         self.equations.append(Equation(name, ranges, rhs))
         self.types[name] = (tuple(shape), dtype)
         return self.tensor(name, shape, dtype)

@@ -77,6 +77,10 @@ def products(a: torch.Tensor, b: torch.Tensor, v: torch.Tensor) -> Any:
     return a @ b, a @ v, v @ b, torch.addmm(a[0, :, :1], a[0], b, beta=2.0, alpha=0.5), v @ v
 
 
+def rnn(make: Any, *, steps: int = 4, **options: Any) -> Made:
+    return make(3, 5, batch_first=True, **options), (r(2, steps, 3),)
+
+
 CASES: dict[str, Callable[[], Made]] = {
     "linear": lambda: (nn.Linear(5, 7), (r(3, 5),)),
     "mlp": lambda: (nn.Sequential(nn.Linear(5, 7), nn.GELU(), nn.Linear(7, 2)), (r(3, 5),)),
@@ -140,4 +144,10 @@ CASES: dict[str, Callable[[], Made]] = {
     "triangles": lambda: (triangles, (r(4, 4), r(4, 4))),
     "masked": lambda: (masked, (r(4, 4),)),
     "products": lambda: (products, (r(2, 3, 4), r(4, 4), r(4))),
+    "rnn": lambda: rnn(nn.RNN),
+    "rnn_relu_reverse": lambda: rnn(nn.RNN, nonlinearity="relu", bidirectional=True, bias=False),
+    "lstm": lambda: rnn(nn.LSTM),
+    "lstm_layers": lambda: rnn(nn.LSTM, num_layers=2, bidirectional=True),
+    "gru_layers": lambda: rnn(nn.GRU, num_layers=2, bidirectional=True),
+    "gru_one_step": lambda: rnn(nn.GRU, steps=1),
 }
