@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,14 +46,20 @@ def doubled(x: torch.Tensor) -> torch.Tensor:
 
 def run(module: torch.nn.Module, inputs: Sequence[Any]) -> Given:
     """Without gradients; the buffers are put back as they were."""
+    with buffers_kept(module), torch.no_grad():
+        outputs = pytree.tree_leaves(module(*inputs))
+        after = {name: b.clone() for name, b in module.named_buffers()}
+    return Given(outputs, after)
+
+
+@contextmanager
+def buffers_kept(module: torch.nn.Module) -> Iterator[None]:
+    """What is done with the module leaves its buffers as they were."""
     before = {name: b.clone() for name, b in module.named_buffers()}
     try:
-        with torch.no_grad():
-            outputs = pytree.tree_leaves(module(*inputs))
-        after = {name: b.clone() for name, b in module.named_buffers()}
+        yield
     finally:
         _restore(module, before)
-    return Given(outputs, after)
 
 
 def _restore(module: torch.nn.Module, before: Tensors) -> None:

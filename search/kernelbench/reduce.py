@@ -68,13 +68,15 @@ def reduced(problem: Problem) -> Case:
 
 def _runs(problem: Problem, chosen: Mapping[Position, int]) -> bool:
     """Whether the module takes inputs of these sizes, others as they are. Nothing is computed."""
-    try:
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-            with Sizes(chosen):
-                inputs = problem.draw(problem.seed)
-            problem.module(*inputs)
-    except Exception:
-        return False
+    # In fake mode a module's own buffers are real, and counting batches counts.
+    with eager.buffers_kept(problem.module):
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+                with Sizes(chosen):
+                    inputs = problem.draw(problem.seed)
+                problem.module(*inputs)
+        except Exception:
+            return False
     return True
 
 
