@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ke_ir.diagnostics import Loc
-from ke_ir.expr import Bin, Expr, Num, Ref, Var, show, walk
+from ke_ir.expr import Bin, Expr, Num, Reduce, Ref, Var, show, walk
 from ke_ir.ir import Equation, OpDef
 
 
@@ -34,6 +34,39 @@ class Recurrence:
     def is_earlier(self, e: Ref) -> bool:
         """True for an element of the step before; False for one of the same step."""
         return e.indices[self.place(e.tensor)] != Var(self.index)
+
+
+def is_elementwise(r: Recurrence, shapes: Mapping[str, tuple[Expr, ...]]) -> bool:
+    """True if each place of the other indices goes its own way: no step reads another place.
+
+    All equations have the same other indices, and what holds before the first step is one
+    expression for each of them. ``shapes`` are those of the targets.
+    """
+    left = {e.target: tuple(Var(x.name) for x in e.ranges) for e in r.equations}
+    spans = [dict(zip(left[n], shapes[n], strict=True)) for n in left]
+    if any({**s, Var(r.index): Num(0)} != {**spans[0], Var(r.index): Num(0)} for s in spans):
+        return False
+    before: dict[str, Expr] = {}
+    for eq in r.equations:
+        if any(n.tensor in left for red in walk(eq.rhs) if isinstance(red, Reduce)
+               for n in walk(red) if isinstance(n, Ref)):  # fmt: skip
+            return False
+        for ref in elements(eq):
+            if ref.tensor not in left:
+                continue
+            place = r.place(ref.tensor)
+            own = left[ref.tensor]
+            if any(i != own[k] for k, i in enumerate(ref.indices) if k != place):
+                return False
+            if not r.is_earlier(ref):
+                continue
+            assert ref.fill is not None  # as of any element of the step before
+            inside = list(walk(ref.fill))
+            if any(isinstance(n, Ref) and n.tensor in left for n in inside):
+                return False
+            if before.setdefault(ref.tensor, ref.fill) != ref.fill:
+                return False
+    return True
 
 
 class RecurrenceError(ValueError):

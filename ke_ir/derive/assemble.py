@@ -8,8 +8,8 @@ from dataclasses import replace
 from ke_ir.derive.contraction import Contraction, recognise
 from ke_ir.derive.emit import Context, Emitted, Emitter, parameters
 from ke_ir.derive.footprint import peak_bytes
-from ke_ir.derive.groups import Group, form_groups, references
-from ke_ir.derive.normal import Node, Normalizer, hi_of, lo_of
+from ke_ir.derive.groups import Group, form_groups
+from ke_ir.derive.normal import Node, Normalizer, before, hi_of, lo_of, references
 from ke_ir.derive.recurrent import Part, split
 from ke_ir.derive.scans import as_scan
 from ke_ir.derive.split import split_large
@@ -29,7 +29,8 @@ from ke_ir.ir import (
     Temp,
     View,
 )
-from ke_ir.recurrence import recurrences
+from ke_ir.ranges import infer_ranges
+from ke_ir.recurrence import Recurrence, is_elementwise, recurrences
 from ke_ir.types import DType, TensorType
 from ke_ir.verify import check
 
@@ -49,7 +50,7 @@ def derive(op: OpDef, module: Module | None = None) -> tuple[Kernel | Program, .
     taken = set() if module is None else {
         i.name for i in module.items if isinstance(i, Kernel | Program)
     }  # fmt: skip
-    if recurrences(op):
+    if any(not is_carried(op, r) for r in recurrences(op)):
         return _with_steps(op, taken)
     return _Derivation(op, taken).run()
 
@@ -67,7 +68,7 @@ def with_derived(module: Module) -> Module:
 
 def _with_steps(op: OpDef, taken: set[str]) -> tuple[Kernel | Program, ...]:
     """Kernels and a program that goes through the steps of the op's recurrences."""
-    made = split(op, real_dtype(op))
+    made = split(op, real_dtype(op), lambda r: not is_carried(op, r))
     taken = taken | {op.name}
     kernels: list[Kernel] = []
     temps = dict(made.temps)
@@ -105,6 +106,11 @@ def _with_steps(op: OpDef, taken: set[str]) -> tuple[Kernel | Program, ...]:
     return (*kernels, Program(op.name, op.inputs, op.outputs, op.dims, whole))
 
 
+def is_carried(op: OpDef, r: Recurrence) -> bool:
+    """True if one kernel goes through all steps of a recurrence, with the values at hand."""
+    return is_elementwise(r, infer_ranges(op).shapes)
+
+
 def real_dtype(op: OpDef) -> DType:
     """The dtype in which an op's floats are computed."""
     return DType.F64 if any(t.dtype is DType.F64 for t in op.tensors.values()) else DType.F32
@@ -138,6 +144,7 @@ class _Derivation:
         kinds = node_kinds(nodes, self.tensors)
         nodes = split_large(nodes, self.extent, self.contractions(nodes, kinds))
         kinds = node_kinds(nodes, self.tensors)
+        nodes = with_state_types(nodes, kinds, self.context.real)
         groups = form_groups(nodes, self.extent, self.contractions(nodes, kinds))
         emitted: list[tuple[Group, Emitted]] = []
         last = {r.tensor: i for i, g in enumerate(groups) for n in g.members for r in references(n)}
@@ -196,7 +203,7 @@ class _Derivation:
                 return replace(e, tensor=self.moved[e.tensor])
             return None
 
-        return replace(g, members=[replace(n, expr=rewrite(n.expr, move)) for n in g.members])
+        return replace(g, members=[n.rewritten(move) for n in g.members])
 
     def temp_name(self, node: str) -> str:
         """The name of the temporary for a node's value; outputs keep theirs for themselves."""
@@ -286,6 +293,23 @@ def node_kinds(nodes: Sequence[Node], tensors: Mapping[str, TensorType]) -> dict
     from ke_ir.derive.kinds import kind
 
     known = {n: kind(Ref(n, ()), {n: t.dtype}) for n, t in tensors.items()}
-    for n in nodes:
-        known[n.name] = kind(n.expr, known)
+    states = {before(n.name): n.state.start for n in nodes if n.state and n.state.start}
+    for _ in range(len(states) + 1):  # from what it starts with, a state's kind only widens
+        for n in nodes:
+            for name, start in states.items():
+                if name not in known and {r.tensor for r in references(n)} & {name}:
+                    known[name] = kind(start, known)
+            known[n.name] = kind(n.expr, known)
+        for n in nodes:
+            if before(n.name) in known:
+                known[before(n.name)] = known[n.name]
     return {n.name: known[n.name] for n in nodes}
+
+
+def with_state_types(nodes: Sequence[Node], kinds: Mapping[str, DType], real: DType) -> list[Node]:
+    """The nodes, with the dtypes in which states are carried."""
+    dtypes = {DType.F32: real, DType.I32: DType.I64, DType.I1: DType.I1}
+    return [
+        n if n.state is None else replace(n, state=replace(n.state, dtype=dtypes[kinds[n.name]]))
+        for n in nodes
+    ]

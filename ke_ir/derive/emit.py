@@ -11,6 +11,7 @@ from ke_ir.derive.groups import Group
 from ke_ir.derive.normal import Node
 from ke_ir.derive.reductions import Accumulator, Nest, accumulator
 from ke_ir.derive.scans import Prefixes
+from ke_ir.derive.states import States
 from ke_ir.derive.tiles import Plan
 from ke_ir.expr import Expr, Range, Reduce, Ref, substitute, variables, walk
 from ke_ir.intervals import Interval
@@ -87,9 +88,9 @@ class Emitter:
         return Emitted(Parallel(tuple(vars_), body, self.plan.grouped), self.nest.read, self.writes)
 
     def scans(self) -> None:
-        """All members in one loop: the scans, and what follows from them element by element."""
-        nodes = [n for n in self.group.members if n.scan is not None]
-        others = [n for n in self.group.members if n.scan is None]
+        """All members in one loop: scans or states, and what follows from them at each place."""
+        nodes = [n for n in self.group.members if n.scan is not None or n.state is not None]
+        others = [n for n in self.group.members if n not in nodes]
 
         def inside(values: list[Val]) -> None:
             for n, v in zip(nodes, values, strict=True):
@@ -99,9 +100,9 @@ class Emitter:
                 self.nest.values[n.name] = self.nest.value(n.expr)
                 self.finish(n, self.nest.values[n.name])
 
-        self.nest.nest(
-            self.plan.nests[nodes[0].name], [Prefixes(self.nest, nodes, inside)], [nodes[0].name]
-        )
+        loops = self.plan.nests[nodes[0].name]
+        carried = (States if nodes[0].state is not None else Prefixes)(self.nest, nodes, inside)
+        self.nest.nest(loops, [carried], [nodes[0].name])
 
     def reductions(self, nodes: Sequence[Node]) -> None:
         """Reductions over equal ranges, in one nest of loops."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ke_ir.derive.normal import Node, hi_of
-from ke_ir.expr import Expr, Range, Ref, Var, walk
+from ke_ir.derive.normal import Node, references
+from ke_ir.expr import Expr, Range, Var
 
 ENOUGH = 64
 """Parallel iterations below which an output's further indices are not looped over inside."""
@@ -22,7 +22,7 @@ FEW = 1 << 14
 class Group:
     """The nodes of one kernel, with the axes' names for their indices.
 
-    The members of a group with scans run in one loop over ``along``.
+    The members of a group with scans or with states run in one loop over ``along``.
     """
 
     axes: tuple[Range, ...]
@@ -39,11 +39,6 @@ class Group:
         return tuple(r for r in node.indices if r.name not in own)
 
 
-def references(node: Node) -> list[Ref]:
-    exprs = [node.expr, *(hi_of(r) for r in node.indices)]
-    return [n for e in exprs for n in walk(e) if isinstance(n, Ref)]
-
-
 def form_groups(
     nodes: Sequence[Node], extent: Callable[[Range], int | None], heavy: Container[str]
 ) -> list[Group]:
@@ -55,9 +50,13 @@ def form_groups(
     home: dict[str, int] = {}
     for node in nodes:
         needs = [home[r.tensor] for r in references(node) if r.tensor in home]
-        at = _place(node, groups, max(needs, default=-1), extent, heavy)
         mapping: dict[str, str] = {}
-        if at is None:
+        partner = _partner(node, groups)
+        at = _place(node, groups, max(needs, default=-1), extent, heavy)
+        if partner is not None:
+            at = len(groups) - 1
+            mapping = _by_name(node, partner)
+        elif at is None:
             groups.append(_new_group(node))
             at = len(groups) - 1
         else:
@@ -68,10 +67,25 @@ def form_groups(
 
 
 def _new_group(node: Node) -> Group:
-    if node.scan is None:
+    loop = node.scan or node.state
+    if loop is None:
         return Group(node.indices)
-    axes = tuple(r for r in node.indices if r.name != node.scan.along)
-    return Group(axes, along=next(r for r in node.indices if r.name == node.scan.along))
+    axes = tuple(r for r in node.indices if r.name != loop.along)
+    return Group(axes, along=next(r for r in node.indices if r.name == loop.along))
+
+
+def _partner(node: Node, groups: Sequence[Group]) -> Node | None:
+    """The first node of the recurrence that a node belongs to, if that is in the last group."""
+    first = groups[-1].members[0] if groups else None
+    if first is None or node.state is None or first.name not in node.state.together:
+        return None
+    return first
+
+
+def _by_name(node: Node, first: Node) -> dict[str, str]:
+    """The indices of a recurrence's equation, for those of another that are called the same."""
+    plain = {r.name.split("'")[0]: r.name for r in first.indices}
+    return {r.name: plain[r.name.split("'")[0]] for r in node.indices}
 
 
 def _place(
@@ -88,7 +102,7 @@ def _place(
         if mapping is None:
             continue
         uses = at == latest
-        if g.along is not None or node.scan is not None:
+        if g.along is not None or node.scan is not None or node.state is not None:
             if _scans_with(node, g, mapping, uses):
                 return at
             continue
@@ -103,15 +117,17 @@ def _place(
 
 
 def _scans_with(node: Node, g: Group, mapping: Mapping[str, str], uses: bool) -> bool:
-    """True if a node can run in the loop of a group with scans.
+    """True if a node can run in the loop of a group with scans or states.
 
     It follows from them element by element, or scans in the same direction and reads none of them.
     """
     first = g.members[0].scan
-    if g.along is None or first is None or len(mapping) != len(node.indices):
+    if g.along is None or node.state is not None or len(mapping) != len(node.indices):
         return False
     if node.scan is None:
         return uses and not node.is_reduction
+    if first is None:
+        return False
     same = mapping[node.scan.along] == g.along.name and node.scan.reverse == first.reverse
     return same and not uses
 

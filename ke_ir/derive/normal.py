@@ -7,7 +7,7 @@ those inside a reduction whose range depends on data, which stay where they are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ke_ir.expr import (
@@ -29,6 +29,8 @@ from ke_ir.expr import (
 )
 from ke_ir.ir import OpDef
 from ke_ir.ranges import EquationRanges, infer_ranges
+from ke_ir.recurrence import Recurrence, elements
+from ke_ir.types import DType
 
 LARGEST = 1000
 DEEPEST = 60
@@ -52,17 +54,38 @@ class Scan:
 
 
 @dataclass(frozen=True)
+class State:
+    """A value that is carried along an index, upwards or in ``reverse``, with all of ``together``.
+
+    ``start`` is what it is before the first step, None if no step asks for the one before.
+    ``dtype`` is known once those of all nodes are.
+    """
+
+    along: str
+    reverse: bool
+    start: Expr | None
+    together: frozenset[str]
+    dtype: DType | None = None
+
+
+def before(name: str) -> str:
+    """What the carried value of the step before is called in expressions."""
+    return f"{name}'before"
+
+
+@dataclass(frozen=True)
 class Node:
     """``name[indices] = expr``, with all ranges given.
 
     ``expr`` is pointwise, or a reduction of a pointwise body; with a ``scan`` it is what one place
-    adds. Indices start at 0.
+    adds, with a ``state`` the value at one step. Indices start at 0.
     """
 
     name: str
     indices: tuple[Range, ...]
     expr: Expr
     scan: Scan | None = None
+    state: State | None = None
 
     @property
     def is_reduction(self) -> bool:
@@ -77,6 +100,13 @@ class Node:
         """Ranges of the reduction; empty for a pointwise node."""
         return self.expr.ranges if isinstance(self.expr, Reduce) else ()
 
+    def rewritten(self, fn: Callable[[Expr], Expr | None]) -> Node:
+        """With its expressions rewritten, as by ``rewrite``."""
+        state = self.state
+        if state is not None and state.start is not None:
+            state = replace(state, start=rewrite(state.start, fn))
+        return replace(self, expr=rewrite(self.expr, fn), state=state)
+
     def renamed(self, names: Mapping[str, str]) -> Node:
         """With other names for the indices on the left."""
         values = {a: Var(b) for a, b in names.items()}
@@ -84,6 +114,10 @@ class Node:
         if scan is not None:
             live = None if scan.live is None else substitute(scan.live, values)
             scan = replace(scan, along=names.get(scan.along, scan.along), live=live)
+        state = self.state
+        if state is not None:
+            start = None if state.start is None else substitute(state.start, values)
+            state = replace(state, along=names.get(state.along, state.along), start=start)
         return Node(
             self.name,
             tuple(
@@ -92,6 +126,7 @@ class Node:
             ),
             substitute(self.expr, values),
             scan,
+            state,
         )
 
 
@@ -133,15 +168,17 @@ class Normalizer:
 
     def nodes(self) -> list[Node]:
         """In an order in which each comes after what it uses; those nobody uses are left out."""
-        for eq in infer_ranges(self.op).equations:
-            self.equation(eq)
+        for recurrence, equations in infer_ranges(self.op).groups:
+            if recurrence is None:
+                self.equation(equations[0])
+            else:
+                self.carried(recurrence, equations)
         used = set(self.outputs)
         kept: list[Node] = []
         for n in reversed(self.done):
-            if n.name in used:
+            if n.name in used or (n.state is not None and used & n.state.together):
                 kept.append(n)
-                exprs = (n.expr, *(hi_of(r) for r in n.indices))
-                used |= {r.tensor for e in exprs for r in walk(e) if isinstance(r, Ref)}
+                used |= {r.tensor for r in references(n)}
         return kept[::-1]
 
     def unique(self, name: str) -> str:
@@ -168,6 +205,27 @@ class Normalizer:
             return
         self.inlined[target] = node
         if target in self.outputs:
+            self.add(node)
+
+    def carried(self, r: Recurrence, equations: Sequence[EquationRanges]) -> None:
+        """An elementwise recurrence: nodes with a state, one after the other."""
+        made: list[Node] = []
+        for eq in equations:
+            target = eq.equation.target
+            names = {n: self.unique(n) for n in eq.outer}
+            values: dict[str, Expr] = {a: Var(b) for a, b in names.items()}
+            indices = tuple(Range(names[n], Num(0), eq.ranges[n][1]) for n in eq.outer)
+            context = {i.name: i for i in indices}
+            first: Expr = Num(0) if r.step > 0 else Bin("-", eq.ranges[r.index][1], Num(1))
+            start = None
+            for e in elements_before(r, target):
+                start = self.alpha(e, {**values, r.index: first}, eq)
+                start = self.extract(self.inline(start), context, target, False)
+            rhs = self.inline(self.alpha(_with_states(eq.equation.rhs, r), values, eq))
+            rhs = self.extract(rhs, context, target, False)
+            state = State(names[r.index], r.step < 0, start, r.targets)
+            made.append(Node(target, indices, rhs, state=state))
+        for node in made:
             self.add(node)
 
     def add(self, node: Node) -> None:
@@ -320,6 +378,37 @@ class Normalizer:
             if isinstance(n, Reduce) else None,
         )  # fmt: skip
         return f"{show(plain)} over {[show(hi_of(context[n])) for n in free]}"
+
+
+def elements_before(r: Recurrence, target: str) -> list[Expr]:
+    """What ``else`` says of a target's value before the first step, at most once."""
+    found = [
+        ref.fill
+        for eq in r.equations for ref in elements(eq)
+        if ref.tensor == target and r.is_earlier(ref) and ref.fill is not None
+    ]  # fmt: skip
+    return found[:1]
+
+
+def _with_states(e: Expr, r: Recurrence) -> Expr:
+    """The expression with the elements of the step before as states."""
+
+    def change(n: Expr) -> Expr | None:
+        if isinstance(n, Ref) and n.tensor in r.targets and r.is_earlier(n):
+            place = r.place(n.tensor)
+            rest = tuple(i for k, i in enumerate(n.indices) if k != place)
+            return Ref(before(n.tensor), rest)
+        return None
+
+    return rewrite(e, change)
+
+
+def references(node: Node) -> list[Ref]:
+    """All elements that a node reads."""
+    exprs = [node.expr, *(hi_of(r) for r in node.indices)]
+    if node.state is not None and node.state.start is not None:
+        exprs.append(node.state.start)
+    return [n for e in exprs for n in walk(e) if isinstance(n, Ref)]
 
 
 def is_large(e: Expr, again: bool) -> bool:

@@ -80,14 +80,17 @@ class _Kept:
         return (own[self.place], *rest)
 
 
-def split(op: OpDef, real: DType) -> Split:
-    """The parts of a verified op; ``real`` is the dtype of its floats between kernels."""
-    return _Splitter(op, real).run()
+def split(op: OpDef, real: DType, stepped: Callable[[Recurrence], bool]) -> Split:
+    """The parts of a verified op; ``real`` is the dtype of its floats between kernels.
+
+    Recurrences that are not to be ``stepped`` through stay in the parts' equations.
+    """
+    return _Splitter(op, real, stepped).run()
 
 
 class _Splitter:
-    def __init__(self, op: OpDef, real: DType) -> None:
-        self.op = op
+    def __init__(self, op: OpDef, real: DType, stepped: Callable[[Recurrence], bool]) -> None:
+        self.op, self.stepped = op, stepped
         self.found = infer_ranges(op)
         self.dtypes = {DType.F32: real, DType.I32: DType.I64, DType.I1: DType.I1}
         self.outputs = {p.name: p.type for p in op.outputs}
@@ -110,8 +113,8 @@ class _Splitter:
 
     def run(self) -> Split:
         for rec, ers in self.found.groups:
-            if rec is None:
-                self.plain(ers[0])
+            if rec is None or not self.stepped(rec):
+                self.plain(ers)
             else:
                 self.recurrence(rec, ers)
         self.stages.append(self.pending)
@@ -152,22 +155,27 @@ class _Splitter:
 
     # Equations without a recurrence
 
-    def plain(self, er: EquationRanges) -> None:
-        """An equation; what others read of an output is kept as it is computed, not rounded."""
-        eq = self.spelled(er)
-        target, out = eq.target, self.outputs.get(eq.target)
-        shape = self.found.shapes[target]
-        if out is None:
-            self.stored(target, shape, target)
-        elif target not in self.outside or out.dtype is self.dtypes[self.kinds[target]]:
-            self.tensors[target] = out
-        else:
-            value = self.fresh(f"{target}_value")
-            self.stored(value, shape, target)
-            self.pending.append(replace(eq, target=value))
-            eq = replace(eq, rhs=Ref(value, tuple(Var(r.name) for r in eq.ranges)))
-            self.kept[target] = _Kept(value)
-        self.pending.append(eq)
+    def plain(self, ers: Sequence[EquationRanges]) -> None:
+        """Equations; what others read of an output is kept as it is computed, not rounded."""
+        copies: list[Equation] = []
+        for er in ers:
+            target, out = er.equation.target, self.outputs.get(er.equation.target)
+            shape = self.found.shapes[target]
+            if out is None:
+                self.stored(target, shape, target)
+            elif target not in self.outside or out.dtype is self.dtypes[self.kinds[target]]:
+                self.tensors[target] = out
+            else:
+                value = self.fresh(f"{target}_value")
+                self.stored(value, shape, target)
+                self.kept[target] = _Kept(value)
+                ranges = tuple(Range(n, Num(0), er.ranges[n][1]) for n in er.outer)
+                copies.append(Equation(target, ranges, Ref(value, tuple(map(Var, er.outer)))))
+        for er in ers:
+            eq = self.spelled(er)
+            at = self.kept.get(eq.target)
+            self.pending.append(eq if at is None else replace(eq, target=at.tensor))
+        self.pending += copies
 
     def spelled(self, er: EquationRanges) -> Equation:
         """An equation with all ranges written out, that reads values where they are kept."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ke_ir.derive.contraction import Contraction
-from ke_ir.derive.groups import Group, references
-from ke_ir.derive.normal import Node, free_indices, hi_of, lo_of
+from ke_ir.derive.groups import Group
+from ke_ir.derive.normal import Node, free_indices, hi_of, lo_of, references
 from ke_ir.derive.padding import is_affine
 from ke_ir.derive.reductions import Loop, plain_loop
 from ke_ir.derive.scans import scan_loop
@@ -55,6 +55,8 @@ def below(n: int) -> int:
     return 1 << (max(1, n).bit_length() - 1)
 
 
+STEPPED = 1024
+"""Elements of the tiles that are carried from step to step."""
 ACROSS = 32
 """Tile across a scan, of the axis along which memory is contiguous."""
 INSIDE = 32
@@ -86,8 +88,11 @@ class Tiler:
 
     def plan(self, level: int) -> Plan | None:
         """The ``level``-th choice, each smaller than the one before; None when there is none."""
-        if self.group.along is not None:
-            return self.scan(self.group.along, ELEMENTS >> level)
+        along = self.group.along
+        if along is not None and self.group.members[0].state is not None:
+            return self.steps(along, STEPPED >> level)
+        if along is not None:
+            return self.scan(along, ELEMENTS >> level)
         if self.contractions:
             return self.contraction(level)
         return self.elementwise(ELEMENTS >> level) if ELEMENTS >> level >= 16 else None
@@ -225,6 +230,25 @@ class Tiler:
         assert first is not None
         stages = 2 if self.size(along) > tile else 1
         loop = scan_loop(along, first.reverse, tile if tile > 1 else None, stages)
+        return Plan(parallel, {n.name: [loop] for n in self.group.members}, self.inside)
+
+    def steps(self, along: Range, elements: int) -> Plan | None:
+        """One step at a time, over as many places as keep programs enough."""
+        if elements < 16:
+            return None
+        axes = [r for r in self.group.axes if r.name not in self.pinned]
+        weights = {v: w for v, w in self.weights().items() if v != along.name}
+        fast = max(weights, key=lambda v: weights[v], default="")
+        chosen = {
+            r.name: min(power(self.size(r)), 128, elements)
+            for r in axes
+            if r.name == fast and self.size(r) > 1
+        }
+        self.pack_rows(axes, chosen, elements)
+        parallel = [plain_loop(r, chosen.get(r.name)) for r in self.group.axes]
+        first = self.group.members[0].state
+        assert first is not None
+        loop = scan_loop(along, first.reverse, None, 2 if self.size(along) > 2 else 1)
         return Plan(parallel, {n.name: [loop] for n in self.group.members}, self.inside)
 
     # Everything else

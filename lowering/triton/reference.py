@@ -368,6 +368,7 @@ class Reference:
     def _filled(self, e: Ref, t: Tensor, indices: list[Tensor], fill: Tensor) -> Tensor:
         """An element with a value outside: clamp the indices, then choose."""
         conditions, safe = [], []
+        decided = True  # by Python numbers alone
         shape = self.found.shapes[e.tensor]
         for source, index, size in zip(e.indices, indices, shape, strict=True):
             below, above = self._may_leave(source, size)
@@ -378,6 +379,7 @@ class Reference:
             if not name.isidentifier():
                 name = self.names.new("at")
                 self.lines.append(f"{name} = {index.text}")
+            decided = decided and index.plain
             last = self.sizes.text(Bin("-", size, Num(1)))
             conditions += [f"({name} >= 0)"] * below
             conditions += [f"({name} < {self.sizes.text(size)})"] * above
@@ -389,6 +391,9 @@ class Reference:
             return self._joined(picked, t.kind, _ATOM, *indices, t_value(t))
         condition = " & ".join(conditions)
         condition = condition[1:-1] if len(conditions) == 1 else condition
+        if decided:
+            self.device = "device"
+            condition = f"torch.tensor({condition}, device=device)"
         text = f"torch.where({condition}, {picked}, {fill.text})"
         out = self._joined(text, kind, _ATOM, *indices, t_value(t), fill)
         return replace(out, plain=False, dtype=promoted(t.dtype, fill.dtype))

@@ -28,7 +28,7 @@ op @rows(x: f16[B, N]) -> (y: f32[B, N]) dims B = 5, N in 1..9000 = 70
 { y[b, i] = sum[j in 0 to i + 1](x[b, j]) }
 """
 OPS = {"scans": SCANS, "rows": ROWS, **{n: CELLS[n] for n in ("rnn", "lstm", "gru_reverse")},
-       "layers": EXTRA["layers"], "lengths": EXTRA["lengths"]}  # fmt: skip
+       **{n: EXTRA[n] for n in ("layers", "lengths", "running_logsumexp")}}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

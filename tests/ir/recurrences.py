@@ -93,6 +93,19 @@ dims T in 1..4096 = 6, B in 1..4096 = 8
     + 0.25 * (y[t - 1, b - 1 else 0.0] + y[t - 1, b + 1 else u[b] + t])
 }
 """,
+    # A running maximum, and a sum that is scaled as it grows.
+    "running_logsumexp": """
+op @running_logsumexp(x: f32[B, T]) -> (y: f32[B, T], z: f16[B, T])
+dims T in 1..4096 = 9, B in 1..4096 = 4
+{
+  m[b, t] = max(m[b, t - 1 else -inf], x[b, t])
+  s[b, t] = s[b, t - 1 else 0.0] * exp(m[b, t - 1 else -inf] - m[b, t]) + exp(x[b, t] - m[b, t])
+  y[b, t] = m[b, t] + log(s[b, t])
+  u[t, b] = v[b, t + 1 else 0.25] * 0.5 + x[b, t]
+  v[b, t] = u[t, b] - u[t + 1, b else x[b, 0]] * 0.25
+  z[b, t] = v[b, t] + u[t, b]
+}
+""",
     # States of a diagonal state-space model: an expansion, a decay, and a projection.
     "state_space": """
 op @state_space(x: f32[B, T, D], d: f32[B, T, D], a: f32[D, N], p: f32[B, T, N], q: f32[B, T, N])
@@ -187,6 +200,16 @@ def layers(g: Given) -> dict[str, Array]:
     return {"y": y, "z": y.sum(0)}
 
 
+def running_logsumexp(g: Given) -> dict[str, Array]:
+    x = g["x"].astype(np.float64)
+    z, u, v = np.zeros(x.shape), x[:, 0], np.full(len(x), 0.25)
+    for t in reversed(range(x.shape[1])):
+        u, last = v * 0.5 + x[:, t], u
+        v = u - last * 0.25
+        z[:, t] = v + u
+    return {"y": np.logaddexp.accumulate(x, 1), "z": z}
+
+
 def diffusion(g: Given, steps: int) -> dict[str, Array]:
     u = g["u"].astype(np.float64)
     y = np.zeros((steps, len(u)))
@@ -218,4 +241,6 @@ def numpy_of(name: str, given: Given, steps: int = 0) -> dict[str, Array]:
         return cells[name.removesuffix("_reverse")](wide, reversed if "_" in name else list)
     if name == "diffusion":
         return diffusion(wide, steps)
-    return {"lengths": lengths, "layers": layers, "state_space": state_space}[name](wide)
+    others = {"lengths": lengths, "layers": layers, "state_space": state_space,
+              "running_logsumexp": running_logsumexp}  # fmt: skip
+    return others[name](wide)

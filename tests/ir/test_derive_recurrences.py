@@ -6,8 +6,9 @@ import pytest
 
 from ke_ir.derive import derive
 from ke_ir.evaluate import evaluate_op
+from ke_ir.expr import Dim
 from ke_ir.interpret import interpret_program
-from ke_ir.ir import OpDef, Program, Repeat, statements
+from ke_ir.ir import For, OpDef, Program, Repeat, statements
 from ke_ir.ops import Dot
 from ke_ir.parser import parse
 from ke_ir.verify import check
@@ -55,6 +56,39 @@ def test_a_large_cell_is_one_kernel_of_matrix_products() -> None:
           inputs_of(o, {"T": 3, "B": 16, "I": 16, "H": 16}))  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["state_space", "running_logsumexp"])
+def test_places_that_go_their_own_way_are_one_kernel_for_all_steps(name: str) -> None:
+    o = op(ALL[name])
+    assert not repeats(o) and not any("step" in k.name for k in kernels(derived(o)))
+    loops = [s for k in kernels(derived(o)) for s in statements(k.body) if isinstance(s, For)]
+    assert any(s.carries and s.var.tile is None and s.var.hi == Dim("T") for s in loops)
+
+
+def test_what_follows_from_a_state_stays_in_its_kernel() -> None:
+    o = op("""op @f(x: f32[T, B], a: f32[B]) -> (y: f32[T, B], z: f16[T, B]) dims T = 50, B = 300 {
+      y[t, b] = y[t - 1, b else a[b]] * 0.5 + x[t, b]
+      z[t, b] = exp(y[t, b]) * a[b] }""")
+    module = derived(o)
+    assert len(kernels(module)) == 1
+    agree(module, {"T": 5, "B": 17})
+
+
+OTHER_PLACES = {
+    "neighbour": "h[t, b] = h[t - 1, b - 1 else 0] + x[t, b]",
+    "sum": "h[t, b] = sum[k](h[t - 1, k else 0]) + x[t, b]",
+    "two starts": "h[t, b] = h[t - 1, b else 0] * h[t - 1, b else 1] + x[t, b]",
+    "two widths": "c[t, b in 0 to 2] = h[t - 1, b else 0] + x[t, b]\n"
+                  "h[t, b] = c[t - 1, b else 7] + x[t, b]",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHER_PLACES)
+def test_other_recurrences_go_step_by_step(name: str) -> None:
+    o = op(f"op @f(x: f32[T, B]) -> (h: f32[T, B]) dims T = 5, B = 4 {{ {OTHER_PLACES[name]} }}")
+    assert repeats(o)
+    agree(derived(o))
+
+
 def test_what_needs_no_earlier_step_is_computed_before() -> None:
     """Products with the inputs are one contraction over all steps, not one for each."""
     module = derived(op(CELLS["gru"]))
@@ -66,8 +100,12 @@ def test_what_needs_no_earlier_step_is_computed_before() -> None:
 
 def test_sizes_as_numbers() -> None:
     for steps in (1, 2, 7):
-        o = op(f"""op @f(x: f32[{steps}, 3]) -> (y: f32[{steps}, 3]) {{
+        carried = op(f"""op @f(x: f32[{steps}, 3]) -> (y: f32[{steps}, 3]) {{
           y[t, b] = y[t + 1, b else 1.0] * 0.5 + x[t, b] }}""")
+        assert not repeats(carried)
+        agree(derived(carried))
+        o = op(f"""op @f(x: f32[{steps}, 3]) -> (y: f32[{steps}, 3]) {{
+          y[t, b] = sum[k](y[t + 1, k else 1.0]) * 0.5 + x[t, b] }}""")
         assert len(repeats(o)) == (steps > 1)
         agree(derived(o))
 
@@ -106,6 +144,10 @@ def test_what_nobody_asks_for_is_left_out() -> None:
     o = op("""op @f(x: f32[T, B]) -> (y: f32[T, B]) dims T = 5, B = 3 {
       y[t, b] = y[t - 1, b else 0] + x[t, b]
       z[b] = sum[t](y[t, b]) }""")
-    assert not any("z" in k.name for k in kernels(derived(o)))
-    (program,) = [i for i in derive(o) if isinstance(i, Program)]
+    (kernel,) = derive(o)
+    assert [p.name for p in kernel.outputs] == ["y"]
+    steps = op("""op @f(x: f32[T, B]) -> (y: f32[T, B]) dims T = 5, B = 3 {
+      y[t, b] = sum[k](y[t - 1, k else 0]) + x[t, b]
+      z[b] = sum[t](y[t, b]) }""")
+    (program,) = [i for i in derive(steps) if isinstance(i, Program)]
     assert not program.temps
