@@ -19,7 +19,6 @@ from search.evaluation.pool import Limits, Pool, WorkerFailed
 if TYPE_CHECKING:
     from search.evaluation.verdict import Verdict
 
-SECONDS = 300.0
 Record = dict[str, Any]
 
 
@@ -53,10 +52,11 @@ def meaning(pool: Pool, name: str, given: argparse.Namespace) -> Record:
         else:
             done.append(message)
 
-    request = {"op": name, "dtypes": given.dtypes.split(","), "samples": given.samples}
+    request = {"op": name, "dtypes": given.dtypes.split(","), "samples": given.samples,
+               "backward": given.backward}  # fmt: skip
     begin = time.monotonic()
     try:
-        pool.run("bench.aten.check:run", request, Limits(SECONDS), progress)
+        pool.run("bench.aten.check:run", request, Limits(given.seconds), progress)
     except WorkerFailed as failed:
         dtype, _, number = at[0].partition(" sample ")
         done.append({"dtype": dtype, "number": int(number or 0), "outcome": "failed",
@@ -74,11 +74,11 @@ def on_targets(pool: Pool, record: Record, targets: list[str], given: argparse.N
     verdicts = record.setdefault("targets", {})
     for target in targets:
         verdicts[target] = []
-    evaluator = Evaluator(limits=Limits(SECONDS), pool=pool)
-    for s in (passed[k * len(passed) // count] for k in range(count)):
+    evaluator = Evaluator(limits=Limits(given.seconds), pool=pool)
+    for s in (passed[(2 * k + 1) * len(passed) // (2 * count)] for k in range(count)):
         request = {"op": record["op"], "name": _identifier(record["op"]),
-                   "samples": given.samples, **s}  # fmt: skip
-        text = pool.run("bench.aten.check:text", request, Limits(SECONDS), lambda _: None)
+                   "samples": given.samples, "backward": given.backward, **s}  # fmt: skip
+        text = pool.run("bench.aten.check:text", request, Limits(given.seconds), lambda _: None)
         for v in evaluator.evaluate(Candidate(text), targets):
             for target in [f"{v.target}.{v.arch}"] if v.target else targets:
                 verdicts[target].append({"number": s["number"], **_said(v)})
@@ -100,11 +100,14 @@ def _identifier(name: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.aten", description=__doc__)
     parser.add_argument("--ops", default="", help="OpInfo names; all of them if left out")
+    parser.add_argument("--backward", action="store_true", help="gradients instead of results")
     parser.add_argument("--dtypes", default="float32,float64,int64,bool")
     parser.add_argument("--samples", type=int, default=0,
                         help="at most so many of each dtype, spread evenly; 0 is all")  # fmt: skip
     parser.add_argument("--targets", default="", help="such as nvidia,amd,kea: run some there too")
     parser.add_argument("--on-target", type=int, default=1, help="samples of each op on targets")
+    parser.add_argument("--seconds", type=float, default=120.0,
+                        help="limit for an operator, and for a kernel on a target")  # fmt: skip
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=Path("aten.jsonl"),
                         help="JSON lines; operators that it holds are not done again")  # fmt: skip
@@ -112,7 +115,7 @@ def main() -> None:
     given = parser.parse_args()
     results = Results(given.results)
     with Pool(given.jobs) as pool, ThreadPoolExecutor(given.jobs) as threads:
-        names = given.ops.split(",") if given.ops else _all_names(pool)
+        names = given.ops.split(",") if given.ops else _all_names(pool, given)
         list(threads.map(lambda n: _one(pool, results, n, given), names))
     if given.table:
         given.table.write_text(table([results.records[n] for n in names], _command()))
@@ -122,8 +125,10 @@ def _command() -> str:
     return " ".join(["python -m bench.aten", *sys.argv[1:]])
 
 
-def _all_names(pool: Pool) -> list[str]:
-    names: list[str] = pool.run("bench.aten.samples:names", {}, Limits(SECONDS), lambda _: None)
+def _all_names(pool: Pool, given: argparse.Namespace) -> list[str]:
+    names: list[str] = pool.run(
+        "bench.aten.samples:names", {}, Limits(given.seconds), lambda _: None
+    )
     return names
 
 

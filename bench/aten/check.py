@@ -43,13 +43,14 @@ UNORDERED = {"sort": 1, "argsort": 0, "topk": 1, "kthvalue": 1}
 
 def run(request: Mapping[str, Any], progress: Callable[[Any], None]) -> None:
     """Check the samples of one operator; each is reported as it begins and as it ends."""
+    name = request["op"]
     for dtype in request["dtypes"]:
         progress(f"drawing samples of {dtype}")
-        found = list(samples(request["op"], dtype, request["samples"]))
+        found = list(samples(name, dtype, request["samples"], request["backward"]))
         together = _together([s.call for s in found], progress)
         for s, done in zip(found, together or [None] * len(found), strict=True):
             progress(f"{dtype} sample {s.number}")
-            done = _specified(request["op"], s.call, done or check(s.call))
+            done = _specified(name, s.call, done or check(s.call))
             progress({"dtype": dtype, "number": s.number, **asdict(done)})
 
 
@@ -66,9 +67,10 @@ def _specified(op: str, call: Called, done: Checked) -> Checked:
 
 def text(request: Mapping[str, Any], _: Callable[[Any], None]) -> str:
     """The op of one sample, as text. It is known to be imported."""
-    for s in samples(request["op"], request["dtype"], request["samples"]):
+    given = (request["op"], request["dtype"], request["samples"], request["backward"])
+    for s in samples(*given):
         if s.number == request["number"]:
-            program = exported(s.call, s.call.tensors)
+            program = exported(s.call.traced, s.call.tensors)
             return print_module(Module((import_program(program, request["name"]).op,)))
     raise ValueError(f"{request['op']} has no sample {request['number']}")
 
@@ -80,7 +82,7 @@ def _together(calls: Sequence[Called], progress: Callable[[Any], None]) -> list[
     if not good:
         return [w for w in wants if isinstance(w, Checked)]
     try:
-        program = exported(Several(good), Several(good).tensors)
+        program = exported(Several(good).traced, Several(good).tensors)
         imported = import_program(program, "f")
         got = _values(imported, Several(good).tensors)
     except Exception:
@@ -117,7 +119,7 @@ def check(call: Called) -> Checked:
         return want
     program = None
     try:
-        program = exported(call, call.tensors)
+        program = exported(call.traced, call.tensors)
         imported = import_program(program, "f")
         overloads = tuple(sorted({name for name, _ in _calls(program)}))
         why = _differs(_values(imported, call.tensors), want)
@@ -179,12 +181,14 @@ def _calls(program: Any) -> list[tuple[str, Any]]:
             if n.op == "call_function" and hasattr(n.target, "_schema")]  # fmt: skip
 
 
+_DATA_DEPENDENT = ("Unbacked", "data-dependent", "DataDependent", "DynamicOutputShape", "sym_size",
+                   "which is not a number", "size that depends on data")  # fmt: skip
+
+
 def _refused(diagnostics: Sequence[Diagnostic], program: Any) -> Checked:
     messages = [d.message for d in diagnostics]
     first = messages[0]
-    if any("Unbacked" in m or "data-dependent" in m or "GuardOnDataDep" in m or "DynamicOutputShape"
-           in m or "which is not a number" in m or "size that depends on data" in m
-           for m in messages):  # fmt: skip
+    if any(sign in m for m in messages for sign in _DATA_DEPENDENT):
         return Checked(SKIPPED, "sizes or control flow that depend on data")
     if any("complex" in m for m in messages):
         return Checked(SKIPPED, "complex numbers")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,11 @@ class Called(torch.nn.Module):
     def tensors(self) -> tuple[torch.Tensor, ...]:
         return tuple(x for x in self.leaves if isinstance(x, torch.Tensor))
 
+    @property
+    def traced(self) -> torch.nn.Module:
+        """What ``torch.export`` takes."""
+        return self
+
     def forward(self, *tensors: torch.Tensor) -> Any:
         given = iter(tensors)
         leaves = [next(given) if isinstance(x, torch.Tensor) else x for x in self.leaves]
@@ -42,6 +49,53 @@ class Called(torch.nn.Module):
         return found
 
 
+class Gradient(Called):
+    """The gradients of a call by its floating inputs, given those by its results."""
+
+    def __init__(self, call: Called) -> None:
+        super().__init__(call.function, ())
+        self.call, self.leaves = call, call.leaves
+        with torch.enable_grad():
+            self.seeds = tuple(torch.randn_like(x.detach()) for x in self.results(*call.tensors)[1])
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        return (*self.call.tensors, *self.seeds)
+
+    @property
+    def traced(self) -> torch.nn.Module:
+        return _traced(self)
+
+    def results(self, *tensors: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Inputs that may have a gradient, and what depends on them."""
+        given = [x.detach().requires_grad_(x.is_floating_point()) for x in tensors]
+        outs = pytree.tree_leaves(self.call(*(x.view_as(x) for x in given)))
+        wanted = [x for x in given if x.requires_grad]
+        return wanted, [x for x in outs if isinstance(x, torch.Tensor) and x.requires_grad]
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        count = len(self.call.tensors)
+        with torch.enable_grad():
+            given, outs = self.results(*tensors[:count])
+            found = torch.autograd.grad(outs, given, tensors[count:], allow_unused=True)
+        return [x for x in found if x is not None]
+
+    def double(self) -> Gradient:
+        found = copy.copy(self)
+        found.call = self.call.double()
+        return found
+
+
+def _traced(module: torch.nn.Module) -> torch.nn.Module:
+    """A module without autograd: its gradients are operators like others."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    with sdpa_kernel(SDPBackend.MATH):
+        made: torch.nn.Module = make_fx(module)(*module.tensors)
+    return made
+
+
 class Several(torch.nn.Module):
     """Calls beside one another, in one graph: exporting them together saves most of the time."""
 
@@ -52,6 +106,11 @@ class Several(torch.nn.Module):
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
         return tuple(x for c in self.calls for x in c.tensors)
+
+    @property
+    def traced(self) -> torch.nn.Module:
+        backward = any(isinstance(c, Gradient) for c in self.calls)
+        return _traced(self) if backward else self
 
     def forward(self, *tensors: torch.Tensor) -> Any:
         given = iter(tensors)
@@ -85,11 +144,11 @@ def name_of(info: Any) -> str:
     return f"{info.name}.{variant}" if variant else str(info.name)
 
 
-def samples(name: str, dtype: str, most: int) -> Iterator[Sample]:
+def samples(name: str, dtype: str, most: int, backward: bool) -> Iterator[Sample]:
     """At most ``most`` samples (0: all), spread evenly over those that PyTorch has."""
     info = operators()[name]
     wanted = getattr(torch, dtype)
-    if not info.supports_dtype(wanted, "cpu"):
+    if not info.supports_dtype(wanted, "cpu") or (backward and not info.supports_autograd):
         return
     torch.manual_seed(_SEED)
     found = list(info.sample_inputs("cpu", wanted, requires_grad=False))
@@ -97,4 +156,9 @@ def samples(name: str, dtype: str, most: int) -> Iterator[Sample]:
     for k in range(count):
         number = k * len(found) // count
         s = found[number]
-        yield Sample(dtype, number, Called(info.op, ((s.input, *s.args), dict(s.kwargs))))
+        call = Called(info.op, ((s.input, *s.args), dict(s.kwargs)))
+        if backward:
+            with contextlib.suppress(Exception):  # what cannot be differentiated is no sample
+                yield Sample(dtype, number, Gradient(call))
+        else:
+            yield Sample(dtype, number, call)

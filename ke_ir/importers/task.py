@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ke_ir.diagnostics import Diagnostic
+from ke_ir.importers.sizes import DynamicDim, parsed
 from ke_ir.importers.source import load_problem
 from ke_ir.importers.torch_export import Imported, ImportFailure, import_module
 from ke_ir.ir import Module
@@ -18,15 +20,27 @@ MAX_BYTES = 8 << 30
 
 
 def run(request: Mapping[str, Any], progress: Callable[[Any], None]) -> dict[str, Any]:
-    """``{"text": ...}`` for ``path`` and ``name``; ``{"diagnostics": ...}`` where it fails."""
+    """``{"text": ...}`` for ``path`` and ``name``; ``{"diagnostics": ...}`` where it fails.
+
+    ``dynamic`` has dims as ``--dynamic`` takes them, or is left out.
+    """
     path, name = Path(request["path"]), request["name"]
     try:
         problem = load_problem(path, name)
         _check_size(problem.inputs)
-        found = import_module(problem.module, problem.inputs, op_name(path, name))
+        dims = _dynamic(request.get("dynamic", ()), problem.module)
+        found = import_module(problem.module, problem.inputs, op_name(path, name), dims)
     except ImportFailure as bad:
         return {"diagnostics": bad.diagnostics}
     return {"text": header(found, path, name) + print_module(Module((found.op,)))}
+
+
+def _dynamic(texts: Sequence[str], module: Any) -> list[DynamicDim]:
+    function = getattr(module, "forward", module)
+    try:
+        return parsed(texts, list(inspect.signature(function).parameters))
+    except ValueError as error:
+        raise ImportFailure([Diagnostic("dynamic", str(error))]) from None
 
 
 def _check_size(inputs: tuple[Any, ...]) -> None:
@@ -56,6 +70,6 @@ def header(found: Imported, path: Path, name: str) -> str:
         what = f"input {a.position}" if a.source == "input" else f"{a.source} {a.path}"
         lines.append(f"#   {a.name}: {what}")
     for r in found.results:
-        what = f"output {r.position}" if r.source == "output" else f"buffer {r.path}, updated"
+        what = f"output {r.position}" if r.source == "output" else f"{r.source} {r.path}, updated"
         lines.append(f"#   {r.name}: {what}")
     return "\n".join(lines) + "\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import operator
 import re
 import warnings
@@ -14,7 +16,8 @@ from ke_ir.expr import Expr, Num, Range, Reduce, Ref, Var, rewrite, walk
 from ke_ir.importers.graph import Builder, Value, constant
 from ke_ir.importers.index import equal
 from ke_ir.importers.registry import Handler, Node, Unsupported, handlers
-from ke_ir.ir import DimDecl, Equation, Module, OpDef, Param
+from ke_ir.importers.sizes import DynamicDim, Symbols, dynamic_shapes
+from ke_ir.ir import Equation, Module, OpDef, Param
 from ke_ir.types import DType, TensorType
 from ke_ir.verify import check
 
@@ -45,7 +48,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Result:
-    """What an output of the op is: ``output`` (by position) or ``buffer`` (by name, mutated)."""
+    """What an output of the op is: ``output`` (by position), ``buffer`` or ``input`` (mutated)."""
 
     name: str
     source: str
@@ -62,22 +65,24 @@ class Imported:
     results: tuple[Result, ...]
 
 
-def import_module(module: Any, inputs: Sequence[Any], name: str, dynamic: Any = None) -> Imported:
+def import_module(
+    module: Any, inputs: Sequence[Any], name: str, dynamic: Sequence[DynamicDim] = ()
+) -> Imported:
     """The op of an ``nn.Module`` or function at given example inputs.
 
     ``inputs`` are its positional arguments; weights and buffers become inputs of the op, mutated
-    buffers outputs. ``dynamic`` goes to ``torch.export`` as ``dynamic_shapes``. Raises
-    ImportFailure with everything that is unsupported.
+    buffers outputs. ``dynamic`` are the dims whose size is an argument of a run; all others are as
+    in the example. Raises ImportFailure with everything that is unsupported.
     """
-    return import_program(exported(module, tuple(inputs), dynamic), name)
+    return import_program(exported(module, tuple(inputs), dynamic), name, dynamic)
 
 
-def import_program(program: Any, name: str) -> Imported:
+def import_program(program: Any, name: str, dynamic: Sequence[DynamicDim] = ()) -> Imported:
     """The op of an ``ExportedProgram`` from ``exported``. Raises ImportFailure."""
-    return _Import(program, name).run()
+    return _Import(program, name, dynamic).run()
 
 
-def exported(module: Any, inputs: tuple[Any, ...], dynamic: Any = None) -> Any:
+def exported(module: Any, inputs: tuple[Any, ...], dynamic: Sequence[DynamicDim] = ()) -> Any:
     """The ``ExportedProgram``, decomposed down to the operators that have a function in ``aten``.
 
     Raises ImportFailure where ``torch.export`` fails, as at control flow that depends on data.
@@ -89,16 +94,32 @@ def exported(module: Any, inputs: tuple[Any, ...], dynamic: Any = None) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            program = torch.export.export(module, inputs, dynamic_shapes=dynamic)
-            table = torch.export.default_decompositions()
-            for overload in [o for o in table if str(o).removeprefix("aten.") in handlers()]:
-                table.pop(overload)
-            return program.run_decompositions(table)
+            shapes = dynamic_shapes(dynamic, inputs)
+        except ValueError as error:
+            raise ImportFailure([Diagnostic("dynamic", str(error))]) from None
+        try:
+            program = torch.export.export(module, inputs, dynamic_shapes=shapes)
+            return program.run_decompositions(_decompositions())
         except Exception as bad:
             raise ImportFailure([_export_diagnostic(bad)]) from bad
 
 
+def _decompositions() -> Any:
+    """PyTorch's for all operators that no function here imports."""
+    import torch
+    from torch._decomp import decomposition_table
+
+    table = torch.export.default_decompositions()
+    for overload, rule in decomposition_table.items():
+        if overload not in table:
+            table[overload] = rule
+    for overload in [o for o in table if str(o).removeprefix("aten.") in handlers()]:
+        table.pop(overload)
+    return table
+
+
 def _as_module(function: Any) -> Any:
+    """A module that calls the function, with the names of its parameters."""
     import torch
 
     base: Any = torch.nn.Module
@@ -107,6 +128,11 @@ def _as_module(function: Any) -> Any:
         def forward(self, *args: Any) -> Any:
             return function(*args)
 
+    with contextlib.suppress(TypeError, ValueError):  # builtins have no signature
+        parameters = list(inspect.signature(function).parameters.values())
+        own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        forward: Any = Function.forward
+        forward.__signature__ = inspect.Signature([own, *parameters])
     return Function()
 
 
@@ -117,6 +143,10 @@ def _export_diagnostic(bad: BaseException) -> Diagnostic:
     if "data-dependent" in text or "GuardOnDataDependent" in type(bad).__name__:
         message = f"control flow depends on the values of a tensor: {message}"
         hint = "write the choice as `torch.where`, or fix the value before the module is made"
+    if "Constraints violated" in text:
+        why = [x.strip(" -") for x in text.splitlines() if x.strip().startswith("- ")]
+        message = "a dim cannot have every size of its range: " + "; ".join(why[:3] or [message])
+        hint = "give a narrower range, or leave the dim at the example's size"
     line, file, code = user_line(text)
     return Diagnostic("export", f"{type(bad).__name__}: {message}", line, 1 if line else 0,
                       text=code, file=file, hint=hint)  # fmt: skip
@@ -151,14 +181,14 @@ def dtype_of(torch_dtype: Any) -> DType:
 class _Import:
     """One walk over the graph of an exported program."""
 
-    def __init__(self, program: Any, name: str) -> None:
+    def __init__(self, program: Any, name: str, dynamic: Sequence[DynamicDim]) -> None:
         self.program, self.op_name = program, name
         self.values: dict[Any, Any] = {}
         self.failures: list[Diagnostic] = []
         self.inputs: list[Param] = []
         self.arguments: list[Argument] = []
-        self.dims: list[DimDecl] = []
-        self.builder = Builder()
+        self.symbols = Symbols(dynamic)
+        self.builder = Builder(d.name for d in dynamic)
 
     def run(self) -> Imported:
         for node in self.program.graph.nodes:
@@ -177,8 +207,8 @@ class _Import:
         used = {n.tensor for e in equations for n in walk(e.rhs) if isinstance(n, Ref)}
         kept = [i for i, p in enumerate(self.inputs) if p.name in used]
         op = OpDef(
-            self.op_name, tuple(self.inputs[i] for i in kept), tuple(outputs), tuple(self.dims),
-            live(equations, declared),
+            self.op_name, tuple(self.inputs[i] for i in kept), tuple(outputs),
+            tuple(self.symbols.declared), live(equations, declared),
         )  # fmt: skip
         used = {n.tensor for e in op.equations for n in walk(e.rhs) if isinstance(n, Ref)}
         kept = [i for i in kept if self.inputs[i].name in used]
@@ -191,7 +221,9 @@ class _Import:
         poisoned = any(self.values.get(n, 0) is None for n in node.all_input_nodes)
         self.values[node] = None
         try:
-            if node.op == "call_function" and node.target is not operator.getitem:
+            if node.op == "call_function" and not (
+                node.target is operator.getitem or is_size(node)
+            ):
                 self.handler(node)
             if not poisoned:
                 self.values[node] = action(node)
@@ -209,13 +241,8 @@ class _Import:
             raise Unsupported("no function of `ke_ir.importers.aten` imports it")
         return found
 
-    def size(self, n: Any) -> Expr:
-        if not isinstance(n, int):
-            raise Unsupported(f"the size {n}, which is not a number")
-        return Num(n)
-
     def type_of(self, tensor: Any) -> tuple[tuple[Expr, ...], DType]:
-        return tuple(map(self.size, tensor.shape)), dtype_of(tensor.dtype)
+        return tuple(map(self.symbols.size, tensor.shape)), dtype_of(tensor.dtype)
 
     def placeholder(self, node: Any) -> Any:
         spec = next(s for s in self.program.graph_signature.input_specs
@@ -224,9 +251,11 @@ class _Import:
         value = node.meta.get("val")
         if kind == "TOKEN" or not hasattr(value, "shape"):
             return node.name if value is None else value
-        shape, dtype = self.type_of(value)
         if kind == "USER_INPUT":
             position = sum(a.source == "input" for a in self.arguments)
+            self.symbols.input(position, value.shape, [_hint(n) for n in value.shape])
+        shape, dtype = self.type_of(value)
+        if kind == "USER_INPUT":
             argument = Argument("", "input", position)
         else:
             path = str(spec.target)
@@ -246,6 +275,8 @@ class _Import:
     def call(self, node: Any) -> Any:
         if node.target is operator.getitem:
             return self.values[node.args[0]][node.args[1]]
+        if is_size(node):
+            return self.symbols.size(node.meta["val"])
         found = node.meta.get("val")
         tensors = [v for v in (found if isinstance(found, tuple | list) else (found,))
                    if hasattr(v, "shape")]  # fmt: skip
@@ -282,6 +313,9 @@ class _Import:
                 path = str(spec.target)
                 result = Result("", "buffer", path=path)
                 wanted = path.replace(".", "_") + "_out"
+            elif spec.kind.name == "USER_INPUT_MUTATION":
+                result = Result("", "input", path=str(spec.target))
+                wanted = f"{spec.target}_out"
             elif spec.kind.name == "USER_OUTPUT":
                 result = Result("", "output", position)
                 position += 1
@@ -299,6 +333,16 @@ class _Import:
         if not outputs:
             raise ImportFailure([Diagnostic("export", "nothing that it gives is a tensor")])
         return outputs, results
+
+
+def is_size(node: Any) -> bool:
+    """True for a node that computes a size: its value is a symbol, or a number made of symbols."""
+    return type(node.meta.get("val")).__name__ == "SymInt"
+
+
+def _hint(n: Any) -> int:
+    """A size in the example."""
+    return n if isinstance(n, int) else int(n.node.hint)
 
 
 _LONG = {

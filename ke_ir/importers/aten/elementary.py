@@ -180,9 +180,23 @@ def shift_right(node: Node, a: Operand, b: Operand) -> Value:
 def _shifted(node: Node, a: Operand, b: Operand, op: str) -> Value:
     if node.dtype.is_float:
         raise Unsupported("a shift of floats")
-    if not isinstance(b, Value):
-        return mapped(node, lambda x: Bin(op, x, Num(1 << int(b))), a)
-    raise Unsupported("a shift whose distance is a tensor")
+    return mapped(node, lambda x, n: Bin(op, x, Call("floor", (Call("exp2", (n,)),))), a, b)
+
+
+@aten("round.decimals")
+def round_decimals(node: Node, x: Value, decimals: int) -> Value:
+    if not x.dtype.is_float:
+        return x
+    by = Num(10.0 ** abs(decimals))
+    up, down = ("*", "/") if decimals >= 0 else ("/", "*")
+    return mapped(node, lambda e: Bin(down, Call("round", (Bin(up, e, by),)), by), x)
+
+
+@aten("angle.default")
+def angle(node: Node, x: Value) -> Value:
+    """pi where it is negative; NaN stays."""
+    return mapped(node, lambda e: _select(
+        Bin("!=", e, e), e, _select(Bin("<", e, Num(0)), Num(math.pi), Num(0.0))), x)  # fmt: skip
 
 
 @aten("fmax.default")

@@ -33,14 +33,8 @@ def aligned(v: Value, shape: Sequence[Expr]) -> Callable[[Index], Expr]:
 def element(x: Operand, shape: Sequence[Expr], number: bool = True) -> Callable[[Index], Expr]:
     """Elements of a tensor or number broadcast to a shape; conditions as numbers if wanted."""
     if not isinstance(x, Value):
-        return lambda _: literal(
-            x,
-            DType.F64
-            if isinstance(x, float)
-            else DType.I1
-            if isinstance(x, bool) and not number
-            else DType.I64,
-        )
+        kind = DType.F64 if isinstance(x, float) else DType.I64
+        return lambda _: literal(x, kind if number else DType.I1)
     at = aligned(x, shape)
     return (lambda i: numeric(at(i), x.dtype)) if number else at
 

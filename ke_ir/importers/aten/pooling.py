@@ -10,7 +10,7 @@ from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import truncated
 from ke_ir.importers.aten.views import outside
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import add, floordiv, mod, mul, number, product
+from ke_ir.importers.index import add, floordiv, mod, mul, number, product, sub
 from ke_ir.importers.registry import Node, Unsupported, aten
 
 
@@ -149,6 +149,53 @@ def _avg_pool(
     return node.define(element)
 
 
+@aten("avg_pool2d_backward.default")
+def avg_pool2d_backward(node: Node, grad: Value, x: Value, *window: Any) -> Value:
+    return _avg_pool_backward(node, grad, x, 2, *window)
+
+
+@aten("avg_pool3d_backward.default")
+def avg_pool3d_backward(node: Node, grad: Value, x: Value, *window: Any) -> Value:
+    return _avg_pool_backward(node, grad, x, 3, *window)
+
+
+def _avg_pool_backward(
+    node: Node, grad: Value, x: Value, rank: int, kernel: Sequence[int], stride: Sequence[int],
+    padding: Sequence[int], ceil: bool, counted: bool, divisor: int | None,
+) -> Value:  # fmt: skip
+    """Each place gets a share of what the windows over it get."""
+    size, pad = _each(kernel, rank), _each(padding, rank)
+    step = _each(stride, rank) if stride else size
+    source = outside(node, grad, 0)
+
+    def count(window: Sequence[Expr]) -> Expr:
+        if divisor is not None:
+            return Num(divisor)
+        if not ceil and (counted or not any(pad)):
+            return Num(math.prod(size))
+        return product(
+            _covered(i, n, k, s, p, counted)
+            for i, n, k, s, p in zip(window, x.shape[-rank:], size, step, pad, strict=True)
+        )
+
+    def element(index: Index) -> Expr:
+        lead, place = index[:-rank], index[-rank:]
+
+        def share(taps: Index) -> Expr:
+            starts = [sub(add(i, Num(p)), t) for i, t, p in zip(place, taps, pad, strict=True)]
+            window = [floordiv(e, Num(s), {}) for e, s in zip(starts, step, strict=True)]
+            part: Expr = Bin("/", source[[*lead, *window]], count(window))
+            for e, s in zip(starts, step, strict=True):
+                if s != 1:
+                    test = Bin("==", mod(e, Num(s), {}), Num(0))
+                    part = Call("select", (test, part, Num(0.0)))
+            return part
+
+        return node.reduce("sum", [Num(k) for k in size], share)
+
+    return node.define(element)
+
+
 def _covered(i: Expr, n: Expr, size: int, step: int, pad: int, counted: bool) -> Expr:
     """How many places of a window are inside; of the padding too if it is counted."""
     start = add(mul(i, Num(step)), Num(-pad))
@@ -185,9 +232,7 @@ def _uneven(
     k = len(inner)
     if k == len(ins):
         return x[[*lead, *inner]]
-    n, m = Num(ins[k]), Num(outs[k])
-    start: Expr = floordiv(mul(place[k], n), m, {})
-    end = floordiv(add(mul(add(place[k], Num(1)), n), Num(outs[k] - 1)), m, {})
+    start, end = _ends(place[k], ins[k], outs[k])
     body: Callable[[Expr], Expr] = lambda j: _uneven(  # noqa: E731
         node, x, lead, place, ins, outs, [*inner, j])  # fmt: skip
     return Bin("/", node.builder.bounded("sum", start, end, body), Bin("-", end, start))
@@ -198,3 +243,38 @@ def _whole(n: Expr) -> int:
     if size is None:
         raise Unsupported("adaptive pooling of a size that is no number")
     return size
+
+
+@aten("adaptive_max_pool2d.default", "adaptive_max_pool3d.default")
+def adaptive_max_pool(node: Node, x: Value, size: Sequence[int]) -> list[Value]:
+    """The largest of each window, and its flat place; windows differ where sizes do not divide."""
+    rank = len(size)
+    x = node.builder.stored(x, f"{node.name}_in")
+    ins = [_whole(n) for n in x.shape[-rank:]]
+    Body = Callable[[list[Expr]], Expr]
+
+    def window(kind: str, place: Index, body: Body, inner: list[Expr]) -> Expr:
+        k = len(inner)
+        if k == rank:
+            return body(inner)
+        start, end = _ends(place[k], ins[k], size[k])
+        return node.builder.bounded(kind, start, end, lambda j: window(
+            kind, place, body, [*inner, j]))  # fmt: skip
+
+    top = node.define(lambda i: window("max", i[-rank:], lambda j: x[[*i[:-rank], *j]], []))
+
+    def place_if_top(i: Index, j: list[Expr]) -> Expr:
+        flat: Expr = Num(0)
+        for e, n in zip(j, ins, strict=True):
+            flat = add(mul(flat, Num(n)), e)
+        return Call("select", (Bin("==", x[[*i[:-rank], *j]], top[i]), flat, Num(math.prod(ins))))
+
+    where = node.define(lambda i: window("min", i[-rank:], lambda j: place_if_top(i, j), []), 1,
+                        "_indices")  # fmt: skip
+    return [top, where]
+
+
+def _ends(place: Expr, n: int, m: int) -> tuple[Expr, Expr]:
+    """Where the window of one of ``m`` results over ``n`` elements starts and ends."""
+    start = floordiv(mul(place, Num(n)), Num(m), {})
+    return start, floordiv(add(mul(add(place, Num(1)), Num(n)), Num(m - 1)), Num(m), {})

@@ -94,6 +94,15 @@ def addmm(node: Node, c: Value, a: Value, b: Value, beta: Scalar, alpha: Scalar)
     return _plus(node, c, product_sum(node, a, b), beta, alpha)
 
 
+@aten("addbmm.default")
+def addbmm(node: Node, c: Value, a: Value, b: Value, beta: Scalar, alpha: Scalar) -> Value:
+    def total(i: Index) -> Expr:
+        return node.reduce("sum", [a.shape[0], a.shape[2]], lambda k: Bin(
+            "*", a[[k[0], i[0], k[1]]], b[[*k, i[1]]]))  # fmt: skip
+
+    return _plus(node, c, total, beta, alpha)
+
+
 @aten("addmv.default")
 def addmv(node: Node, c: Value, a: Value, b: Value, beta: Scalar, alpha: Scalar) -> Value:
     def total(i: Index) -> Expr:
@@ -190,6 +199,56 @@ def _transposed(
             return Bin("*", element, w[[channel, inside_group, *taps]])
 
         return node.reduce("sum", [per_in, *sizes], body)
+
+    return at
+
+
+@aten("convolution_backward.default")
+def convolution_backward(
+    node: Node, grad: Value, x: Value, w: Value, _sizes: object, stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], transposed: bool, _output_padding: object,
+    groups: int, wanted: Sequence[bool],
+) -> list[Value | None]:  # fmt: skip
+    rank = w.rank - 2
+    stride, padding, dilation = (list(v) * (rank // len(v)) for v in (stride, padding, dilation))
+    b, name, out = node.builder, node.name, node.dtype
+    by_x = by_w = by_bias = None
+    if wanted[0]:
+        back = _forward if transposed else _transposed
+        by_x = b.define(name, x.shape, out, back(
+            node, grad, w, stride, padding, dilation, groups))  # fmt: skip
+    if wanted[1]:
+        small, big = (x, grad) if transposed else (grad, x)
+        by_w = b.define(f"{name}_weight", w.shape, out, _by_weight(
+            node, small, big, stride, padding, dilation, groups))  # fmt: skip
+    if wanted[2]:
+        dims = [grad.shape[0], *grad.shape[2:]]
+        by_bias = b.define(f"{name}_bias", [grad.shape[1]], out, lambda i: node.reduce(
+            "sum", dims, lambda k: grad[[k[0], i[0], *k[1:]]]))  # fmt: skip
+    return [by_x, by_w, by_bias]
+
+
+def _by_weight(
+    node: Node, small: Value, big: Value, stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], groups: int,
+) -> Callable[[Index], Expr]:  # fmt: skip
+    """Products of the two sides of a convolution, where a tap of the window lets them meet."""
+    source = outside(node, big, 0)
+    first, second = (Num(_whole(v.shape[1]) // groups) for v in (small, big))
+
+    def at(index: Index) -> Expr:
+        a, c, *taps = index
+        group = Num(0) if groups == 1 else floordiv(a, first, node.builder.known)
+
+        def body(inner: Index) -> Expr:
+            n, *place = inner
+            where = [
+                add(add(mul(i, Num(s)), mul(t, Num(d))), Num(-p))
+                for i, t, s, d, p in zip(place, taps, stride, dilation, padding, strict=True)
+            ]
+            return Bin("*", small[[n, a, *place]], source[[n, add(mul(group, second), c), *where]])
+
+        return node.reduce("sum", [small.shape[0], *small.shape[2:]], body)
 
     return at
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.indexing import wrapped_index
@@ -185,7 +186,11 @@ def index_add(node: Node, x: Value, dim: int, ids: Value, source: Value, alpha: 
     if x.rank == 0:
         made, row, given = _as_row(node, x, ids, source)
         return index_add(made, row, 0, ids, given, alpha).view((), lambda _: [Num(0)])
-    times = Value(source.shape, source.dtype, lambda i: scaled(source[i], alpha))
+    times = source
+    if not node.dtype.is_bool:
+        times = Value(source.shape, source.dtype, lambda i: scaled(source[i], alpha))
+    elif not alpha:
+        return x
     return _indexed(node, dim, ids, times).adding(x)
 
 
@@ -229,7 +234,7 @@ def index_put(
         return _masked_put(node, x, ids, values, accumulate)
     dims = [k for k, _ in given]
     together = dims == list(range(dims[0], dims[-1] + 1))
-    common = _common([v.shape for _, v in given])
+    common = common_shape([v.shape for _, v in given])
     start = dims[0] if together else 0
     rest = [k for k in range(x.rank) if k not in dims]
     shape = [*(x.shape[k] for k in rest[:start]), *common, *(x.shape[k] for k in rest[start:])]
@@ -255,7 +260,7 @@ def index_put(
     return writes.adding(x) if accumulate else writes.replacing(x)
 
 
-def _common(shapes: Sequence[Sequence[Expr]]) -> list[Expr]:
+def common_shape(shapes: Sequence[Sequence[Expr]]) -> list[Expr]:
     """The shape that several broadcast to."""
     rank = max(len(s) for s in shapes)
     out: list[Expr] = [Num(1)] * rank
@@ -391,13 +396,19 @@ def _spread(node: Node, source: Value, flat: Value, shape: Sequence[Expr], lead:
     return Writes(node, line[0], hit, lambda i, j: source[own(i, j)])
 
 
-@aten("max_pool2d_with_indices_backward.default")
-def max_pool_backward(
-    node: Node, grad: Value, x: Value, _kernel: object, _stride: object, _padding: object,
-    _dilation: object, _ceil: bool, places: Value,
-) -> Value:  # fmt: skip
+@aten("max_pool2d_with_indices_backward.default", "adaptive_max_pool2d_backward.default")
+def max_pool2d_backward(node: Node, grad: Value, x: Value, *window: Any) -> Value:
+    return _collected(node, grad, x, window[-1], 2)
+
+
+@aten("max_pool3d_with_indices_backward.default", "adaptive_max_pool3d_backward.default")
+def max_pool3d_backward(node: Node, grad: Value, x: Value, *window: Any) -> Value:
+    return _collected(node, grad, x, window[-1], 3)
+
+
+def _collected(node: Node, grad: Value, x: Value, places: Value, rank: int) -> Value:
     places = node.builder.stored(places, f"{node.name}_places")
-    writes = _spread(node, grad, places, x.shape, x.rank - 2)
+    writes = _spread(node, grad, places, x.shape, x.rank - rank)
     return node.define(lambda i: writes.combined("sum", i))
 
 

@@ -169,7 +169,7 @@ def _part(x: Value, shape: Sequence[Expr], at: int, start: Expr) -> Value:
     return x.view(shape, lambda i: [add(j, start) if k == at else j for k, j in enumerate(i)])
 
 
-@aten("unbind.int")
+@aten("unbind.int", "unbind_copy.int")
 def unbind(node: Node, x: Value, dim: int) -> list[Value]:
     return [_slab(x, shape, place(dim, x.rank), n) for n, (shape, _) in enumerate(node.results)]
 
