@@ -38,6 +38,7 @@ from search.kernelbench.families import families
 from search.kernelbench.reduce import Case, DoesNotRun, reduced, without_values
 from search.kernelbench.stage import Stages
 from targets.base import Presence, Target
+from targets.gpu.device import LEAST_FLUSH
 from targets.gpu.tensors import as_array, as_tensor
 from targets.registry import find_target, knobs_for
 
@@ -215,7 +216,7 @@ class _Run:
         return {
             "text": one.text,
             "floor_seconds": self._floor(one.target),
-            "flush_bytes": 2 * one.target.spec.cache_bytes,
+            "flush_bytes": max(LEAST_FLUSH, 2 * one.target.spec.cache_bytes),
             "constants": str(self.folder / "constants.pt"),
             "arguments": [replace(a, tensor=None) for a in self.imported.arguments],
             "results": list(self.imported.results),

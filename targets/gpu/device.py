@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 DEVICE_LIMITS = Limits(seconds=600.0, memory_bytes=0)
-_LEAST_FLUSH = 256 << 20
+LEAST_FLUSH = 256 << 20
+"""Bytes to write before each call that is timed, more than any cache holds."""
 _ROOFLINE_SLACK = 0.98
 """Clocks may be a little above the figure that a peak was computed from."""
 
@@ -128,7 +129,7 @@ def measure(
     with tempfile.TemporaryDirectory(prefix="ke-gen-") as name:
         request = _request("measure", text, [(inputs, outputs)], Path(name), baseline)
         request.update(
-            flush_bytes=max(_LEAST_FLUSH, 2 * hardware.cache_bytes),
+            flush_bytes=max(LEAST_FLUSH, 2 * hardware.cache_bytes),
             seconds=seconds,
         )
         reply = _call(request, limits)
