@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -15,8 +16,10 @@ SECONDS = 600.0
 
 @click.command("import", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--output", "-o", metavar="OUT", help="Write to a file instead of standard output.")
+@click.option("--dynamic", multiple=True, metavar="NAME=INPUT.DIM:LOW..HIGH",
+              help="A size that is an argument of a run: B=x.0, B=x.0+y.0:1..64.")  # fmt: skip
 @click.argument("source", metavar="FILE.py:NAME")
-def import_(output: str | None, source: str) -> int:
+def import_(output: str | None, dynamic: tuple[str, ...], source: str) -> int:
     """Turn a PyTorch module or function into an op.
 
     NAME is an nn.Module class or a function of FILE.py, Model if left out. `get_inputs()` of the
@@ -28,7 +31,7 @@ def import_(output: str | None, source: str) -> int:
     spec = python_source(source)
     if spec is None:
         raise Fault(BAD_INPUT, f"{source}: not of the form FILE.py:NAME", "such as model.py:Model")
-    write_text(imported_text(*spec), output)
+    write_text(imported_text(*spec, dynamic), output)
     return 0
 
 
@@ -38,13 +41,13 @@ def python_source(given: str) -> tuple[Path, str] | None:
     return None if found is None else (Path(found["path"]), found["name"] or "Model")
 
 
-def imported_text(path: Path, name: str) -> str:
+def imported_text(path: Path, name: str, dynamic: Sequence[str] = ()) -> str:
     """KE-IR text of a user's module. Raises Fault or Rejected with all that stands against it."""
     from search.evaluation.pool import Limits, Pool, WorkerFailed
 
     if not path.is_file():
         raise Fault(BAD_INPUT, f"no such file: {path}")
-    request = {"path": str(path.resolve()), "name": name}
+    request = {"path": str(path.resolve()), "name": name, "dynamic": tuple(dynamic)}
     with Pool(1) as pool:
         try:
             reply = pool.run("ke_ir.importers.task:run", request, Limits(SECONDS))

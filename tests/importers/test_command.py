@@ -52,7 +52,7 @@ def test_a_module_stands_in_for_a_file(run: Run, file: Path) -> None:
     assert done.code == 0, done.err
     assert "tl.load" in done.out
     done = run("--emit", "ir", f"{file}:double")
-    assert "args_0[i, j] * 2" in done.out
+    assert "x[i, j] * 2" in done.out
 
 
 def test_evaluation_of_a_module(run: Run, file: Path) -> None:

@@ -31,7 +31,7 @@ def test_views_are_index_maps_and_not_equations() -> None:
     op = import_module(f, (torch.randn(2, 3, 20),), "f").op
     assert len(op.equations) == 1
     text = print_module(Module((op,)))
-    assert "mul[i, j, k] = args_0[i, j // 5, k * 5 + j % 5] * 2" in text
+    assert "mul[i, j, k] = x[i, j // 5, k * 5 + j % 5] * 2" in text
 
 
 def test_splitting_what_was_merged_leaves_no_division() -> None:
@@ -39,7 +39,7 @@ def test_splitting_what_was_merged_leaves_no_division() -> None:
         return x.flatten(1).view(2, 3, 4) + 1
 
     text = print_module(Module((import_module(f, (torch.randn(2, 3, 4),), "f").op,)))
-    assert "add[i, j, k] = args_0[i, j, k] + 1" in text
+    assert "add[i, j, k] = x[i, j, k] + 1" in text
 
 
 def test_weights_and_mutated_buffers_are_named() -> None:
