@@ -29,6 +29,7 @@ COMMANDS_HELP = (
     ("show RUN NODE", "a candidate: its IR, where it came from, its verdicts"),
     ("blame RUN NODE", "which rewrite brought each statement"),
     ("report RUN", "one HTML file: graph, progress, failures, Pareto front"),
+    ("bench kernelbench", "KernelBench's problems, or others in its format, on each target"),
     ("targets", "what is here, what is missing, and why"),
 )
 
