@@ -11,9 +11,9 @@ import pytest
 
 pytest.importorskip("torch")
 
-from search.kernelbench.checkout import find  # noqa: E402
-from tests.cli.conftest_cli import Run  # noqa: E402
-from tests.kernelbench.conftest import OWN  # noqa: E402
+from search.kernelbench.checkout import find
+from tests.cli.conftest_cli import Run
+from tests.kernelbench.conftest import OWN
 
 
 def test_every_fifth(run: Run, tmp_path: Path) -> None:
