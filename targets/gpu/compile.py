@@ -17,6 +17,8 @@ from targets.gpu.generated import parse
 from targets.gpu.spec import GpuSpec, Usage
 from targets.gpu.workers import Limits, WorkerFailed, call
 
+_SECONDS_A_KERNEL = 15.0
+
 STAGES = ("ttir", "ttgir", "llir", "asm")
 """Names of the compiler's stages: Triton IR, Triton GPU IR, LLVM IR, and PTX or AMD assembly."""
 
@@ -30,18 +32,19 @@ def compile_source(
     """Compile every kernel of ``source``. ``overrides`` replace options that the text declares.
 
     ``stages`` holds each stage of all kernels, one after the other; ``binary`` the cubin or hsaco
-    of each; ``handle`` the ``Usage`` of each by name. Raises CompileFailed, ToolchainMissing.
+    of each; ``handle`` the ``Usage`` of each by name. A program of many kernels may take longer
+    than one of few, unless ``limits`` say otherwise. Raises CompileFailed, ToolchainMissing.
     """
     if not probe.installed("triton"):
         raise missing_module("triton")
-    parse(source.text)
+    declared = parse(source.text).kernels
     request = {
         "text": source.text,
         "arch": spec.hardware.arch,
         "overrides": dict(overrides or {}),
     }
     try:
-        reply = call("compile", request, limits or Limits())
+        reply = call("compile", request, limits or _limits(len(declared)))
     except WorkerFailed as failure:
         doing = f"compiling for {spec.hardware.arch}"
         raise as_target_error(failure, CompileFailed, doing) from failure
@@ -54,6 +57,11 @@ def compile_source(
         binary={name: base64.b64decode(kernel["binary"]) for name, kernel in kernels.items()},
         handle=usage,
     )
+
+
+def _limits(kernels: int) -> Limits:
+    """One kernel takes seconds; the time of the first includes that of starting the compiler."""
+    return Limits(seconds=Limits().seconds + _SECONDS_A_KERNEL * (kernels - 1))
 
 
 def _usage(kernel: Mapping[str, Any]) -> Usage:
