@@ -73,18 +73,27 @@ def _with_steps(op: OpDef, taken: set[str]) -> tuple[Kernel | Program, ...]:
     kernels: list[Kernel] = []
     temps = dict(made.temps)
 
+    done: dict[int, tuple[Program, dict[str, View]]] = {}
+
+    def derived(part: OpDef) -> tuple[Program, dict[str, View]]:
+        """The program of a part, and its own temporaries among those of the whole."""
+        if id(part) not in done:
+            *own, program = _Derivation(part, taken).as_program()
+            kernels.extend(k for k in own if isinstance(k, Kernel))
+            assert isinstance(program, Program)
+            views: dict[str, View] = {}
+            for name, t in program.temps.items():
+                unique = name
+                while unique in temps or unique in op.tensors:
+                    unique += "_"
+                temps[unique] = t
+                views[name] = View(unique)
+            done[id(part)] = program, views
+        return done[id(part)]
+
     def calls(part: Part) -> tuple[KernelCall, ...]:
-        """The calls of a part, with its own temporaries among those of the whole."""
-        *own, program = _Derivation(part.op, taken).as_program()
-        kernels.extend(k for k in own if isinstance(k, Kernel))
-        assert isinstance(program, Program)
-        views = {p.name: part.view(p.name) for p in (*part.op.inputs, *part.op.outputs)}
-        for name, t in program.temps.items():
-            unique = name
-            while unique in temps or unique in op.tensors:
-                unique += "_"
-            temps[unique] = t
-            views[name] = View(unique)
+        program, inner = derived(part.op)
+        views = {p.name: part.view(p.name) for p in (*part.op.inputs, *part.op.outputs)} | inner
         return tuple(
             KernelCall(
                 c.kernel,

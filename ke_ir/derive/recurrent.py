@@ -1,8 +1,8 @@
 """An op with recurrences as several ops without: what comes before, steps, and what comes after.
 
-The first step is an op of its own, in which an element of the step before is what its ``else``
-says; the other steps are one op, called again and again with other parts of the tensors. Values of
-all steps stay in memory, those of one step together.
+The steps are one op, called again and again with other parts of the tensors. The first step is that
+op too, on a tensor of the values before it; where their ``else`` depends on more than the place of
+an element, it is an op of its own. Values of all steps stay in memory, those of one step together.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ke_ir.derive.kinds import kind
-from ke_ir.expr import Bin, Call, Expr, Neg, Num, Range, Reduce, Ref, Var, walk
+from ke_ir.expr import Bin, Call, Expr, Neg, Num, Range, Reduce, Ref, Var, substitute, walk
 from ke_ir.ir import Equation, OpDef, Param, View
 from ke_ir.ranges import EquationRanges, infer_ranges
 from ke_ir.recurrence import Recurrence, elements
@@ -42,7 +42,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Steps:
-    """A part for the first step, and one for each value of ``var`` from 1 to ``count``."""
+    """A part for the first step, and one for each value of ``var`` from 1 to ``count``.
+
+    They are one op with other views where the values before the first step are a tensor too.
+    """
 
     first: Part
     rest: Part
@@ -80,17 +83,22 @@ class _Kept:
         return (own[self.place], *rest)
 
 
-def split(op: OpDef, real: DType, stepped: Callable[[Recurrence], bool]) -> Split:
+def split(
+    op: OpDef, real: DType, stepped: Callable[[Recurrence], bool], peeled: bool = False
+) -> Split:
     """The parts of a verified op; ``real`` is the dtype of its floats between kernels.
 
-    Recurrences that are not to be ``stepped`` through stay in the parts' equations.
+    Recurrences that are not to be ``stepped`` through stay in the parts' equations. ``peeled``:
+    the first step is always an op of its own.
     """
-    return _Splitter(op, real, stepped).run()
+    return _Splitter(op, real, stepped, peeled).run()
 
 
 class _Splitter:
-    def __init__(self, op: OpDef, real: DType, stepped: Callable[[Recurrence], bool]) -> None:
-        self.op, self.stepped = op, stepped
+    def __init__(
+        self, op: OpDef, real: DType, stepped: Callable[[Recurrence], bool], peeled: bool
+    ) -> None:
+        self.op, self.stepped, self.peeled = op, stepped, peeled
         self.found = infer_ranges(op)
         self.dtypes = {DType.F32: real, DType.I32: DType.I64, DType.I1: DType.I1}
         self.outputs = {p.name: p.type for p in op.outputs}
@@ -102,6 +110,7 @@ class _Splitter:
         self.kinds = self._kinds()
         self.kept: dict[str, _Kept] = {}
         self.counters: dict[Expr, str] = {}
+        self.start_tensors: dict[tuple[Expr, tuple[Var, ...], TensorType], str] = {}
         self.pending: list[Equation] = []
         self.stages: list[list[Equation] | Steps] = []
         self.outside = {
@@ -282,14 +291,76 @@ class _StepMaker:
     def steps(self) -> Steps:
         last = minus(self.count, 1)
         back = self.rec.step < 0
-        first = self.one("first", last if back else Num(0), None)
+        begin: Expr = last if back else Num(0)
         at: Expr = Var(self.s.step)
-        rest = self.one(
-            "step",
-            Bin("-", last, at) if back else at,
-            Bin("-", self.count, at) if back else Bin("-", at, Num(1)),
-        )
-        return Steps(first, rest, self.s.step, self.count)
+        now = Bin("-", last, at) if back else at
+        before = Bin("-", self.count, at) if back else Bin("-", at, Num(1))
+        starts = None if self.s.peeled else self.starts(begin)
+        if starts is None:
+            first = self.one("first", begin, None)
+            return Steps(first, self.one("step", now, before), self.s.step, self.count)
+        rest = self.one("step", now, before)
+        views = {
+            name: starts[v.tensor] if v.indices == (before,) else View(v.tensor, (begin,))
+            for name, v in rest.views.items()
+        }
+        return Steps(Part(rest.op, views), rest, self.s.step, self.count)
+
+    def starts(self, begin: Expr) -> dict[str, View] | None:
+        """The values before the first step, by the tensor of those of the steps.
+
+        None if an element before the first step is no matter of its place alone.
+        """
+        found: dict[str, Expr] = {}
+        for body in self.bodies.values():
+            for ref in walk(body):
+                if isinstance(ref, Ref) and ref.tensor in self.rec.targets:
+                    if not self.rec.is_earlier(ref):
+                        continue
+                    value = self.start(ref, begin)
+                    if value is None or found.setdefault(ref.tensor, value) != value:
+                        return None
+        return {self.s.kept[n].tensor: self.start_view(n, e) for n, e in found.items()}
+
+    def start(self, ref: Ref, begin: Expr) -> Expr | None:
+        """What ``else`` says of an element, by the indices with which its equation defines it."""
+        place = self.rec.place(ref.tensor)
+        rest = [i for k, i in enumerate(ref.indices) if k != place]
+        names = [i.name for i in rest if isinstance(i, Var)]
+        own = self.own_indices(ref.tensor)
+        shape = self.s.tensors[self.s.kept[ref.tensor].tensor].shape[1:]
+        if len(set(names)) != len(own) or not self.inside(rest, shape) or ref.fill is None:
+            return None
+        inside = list(walk(ref.fill))
+        used = {n.name for n in inside if isinstance(n, Var)}
+        bound = {r.name for n in inside if isinstance(n, Reduce) for r in n.ranges}
+        known = {*names, self.rec.index} | bound
+        again = any(isinstance(n, Ref) and n.tensor in self.rec.targets for n in inside)
+        if again or bound & {*names, *own} or not used <= known:
+            return None
+        values: dict[str, Expr] = {a: Var(b) for a, b in zip(names, own, strict=True)}
+        return substitute(ref.fill, {**values, self.rec.index: begin})
+
+    def start_view(self, target: str, value: Expr) -> View:
+        """A tensor of the values before the first step: one that is there, or a new one."""
+        own = tuple(Var(n) for n in self.own_indices(target))
+        t = self.s.tensors[self.s.kept[target].tensor]
+        t = TensorType(t.dtype, t.shape[1:])
+        whole = isinstance(value, Ref) and value.indices == own and value.fill is None
+        if isinstance(value, Ref) and whole and self.s.tensors[value.tensor] == t:
+            return View(value.tensor)
+        key = value, own, t
+        if key not in self.s.start_tensors:
+            self.s.start_tensors[key] = name = self.s.fresh(f"{target}_start")
+            self.s.tensors[name] = t
+            ranges = tuple(Range(v.name, Num(0), n) for v, n in zip(own, t.shape, strict=True))
+            self.s.pending.append(Equation(name, ranges, value))
+        return View(self.s.start_tensors[key])
+
+    def own_indices(self, target: str) -> list[str]:
+        """The indices on the left of a target's equation, without the steps'."""
+        (er,) = (er for er in self.ers if er.equation.target == target)
+        return [n for n in er.outer if n != self.rec.index]
 
     def one(self, what: str, now: Expr, before: Expr | None) -> Part:
         """The op of one step: the place of it, and that of the step before, if there is one."""

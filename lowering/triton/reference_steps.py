@@ -21,7 +21,7 @@ _CONSTANTS = {"float": DType.F64, "int": DType.I64, "bool": DType.I1}
 
 def with_steps(ref: Reference) -> None:
     """Write the lines of an op that has recurrences."""
-    for part in split(ref.op, DType.F32, lambda _: True).parts:
+    for part in split(ref.op, DType.F32, lambda _: True, peeled=True).parts:
         if isinstance(part, Part):
             _equations(ref, part, {})
         else:
