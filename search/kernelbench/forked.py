@@ -43,10 +43,12 @@ def device(request: Request, progress: Progress) -> Any:
 
 @cache
 def _warm() -> None:
-    """Export something, so that all that PyTorch loads for it is there. No thread is started."""
+    """Import something, so that all that is loaded for it is there. No thread is started."""
     import torch
 
-    torch.export.export(torch.nn.Identity(), (torch.zeros(1),)).run_decompositions()
+    from ke_ir.importers.torch_export import import_module
+
+    import_module(torch.nn.ReLU(), (torch.zeros(1),), "warm")
 
 
 def _forked(task: Task, request: Request, progress: Progress) -> Any:
