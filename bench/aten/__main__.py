@@ -115,7 +115,10 @@ def main() -> None:
     given = parser.parse_args()
     results = Results(given.results)
     with Pool(given.jobs) as pool, ThreadPoolExecutor(given.jobs) as threads:
-        names = given.ops.split(",") if given.ops else _all_names(pool, given)
+        known = _all_names(pool, given)
+        names = given.ops.split(",") if given.ops else known
+        if unknown := sorted({*names} - {*known}):
+            parser.error(f"not in OpInfo: {', '.join(unknown)}")
         list(threads.map(lambda n: _one(pool, results, n, given), names))
     if given.table:
         given.table.write_text(table([results.records[n] for n in names], _command()))

@@ -182,6 +182,7 @@ def _calls(program: Any) -> list[tuple[str, Any]]:
 
 
 _DATA_DEPENDENT = ("Unbacked", "data-dependent", "DataDependent", "DynamicOutputShape", "sym_size",
+                   "built-in function",
                    "which is not a number", "size that depends on data")  # fmt: skip
 
 

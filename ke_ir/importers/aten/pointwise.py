@@ -173,11 +173,15 @@ def _product(xs: list[Expr]) -> Expr:
 
 @aten("maximum.default")
 def maximum(node: Node, a: Operand, b: Operand) -> Value:
+    if node.dtype.is_bool:
+        return logical_or(node, a, b)
     return mapped(node, call("max"), a, b)
 
 
 @aten("minimum.default")
 def minimum(node: Node, a: Operand, b: Operand) -> Value:
+    if node.dtype.is_bool:
+        return logical_and(node, a, b)
     return mapped(node, call("min"), a, b)
 
 

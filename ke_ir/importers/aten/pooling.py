@@ -10,8 +10,8 @@ from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import truncated
 from ke_ir.importers.aten.views import outside
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import add, floordiv, mod, mul, number, product, sub
-from ke_ir.importers.registry import Node, Unsupported, aten
+from ke_ir.importers.index import add, floordiv, mod, mul, product, sub
+from ke_ir.importers.registry import Node, aten, whole
 
 
 def _each(values: Sequence[int] | int, rank: int) -> list[int]:
@@ -209,7 +209,7 @@ def _covered(i: Expr, n: Expr, size: int, step: int, pad: int, counted: bool) ->
 def adaptive_avg_pool(node: Node, x: Value, size: Sequence[int]) -> Value:
     rank = len(size)
     x = node.builder.stored(x, f"{node.name}_in")
-    ins = [_whole(n) for n in x.shape[-rank:]]
+    ins = [whole(n) for n in x.shape[-rank:]]
     outs = [n if s is None else s for n, s in zip(ins, size, strict=True)]
 
     def element(index: Index) -> Expr:
@@ -238,19 +238,12 @@ def _uneven(
     return Bin("/", node.builder.bounded("sum", start, end, body), Bin("-", end, start))
 
 
-def _whole(n: Expr) -> int:
-    size = number(n)
-    if size is None:
-        raise Unsupported("adaptive pooling of a size that is no number")
-    return size
-
-
 @aten("adaptive_max_pool2d.default", "adaptive_max_pool3d.default")
 def adaptive_max_pool(node: Node, x: Value, size: Sequence[int]) -> list[Value]:
     """The largest of each window, and its flat place; windows differ where sizes do not divide."""
     rank = len(size)
     x = node.builder.stored(x, f"{node.name}_in")
-    ins = [_whole(n) for n in x.shape[-rank:]]
+    ins = [whole(n) for n in x.shape[-rank:]]
     Body = Callable[[list[Expr]], Expr]
 
     def window(kind: str, place: Index, body: Body, inner: list[Expr]) -> Expr:

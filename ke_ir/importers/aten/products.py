@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import Scalar, aligned, scaled
 from ke_ir.importers.aten.reductions import softmax
-from ke_ir.importers.aten.views import broadcast, outside
+from ke_ir.importers.aten.views import broadcast
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import add, floordiv, mul, number, sub
-from ke_ir.importers.registry import Node, Unsupported, aten
+from ke_ir.importers.index import floordiv, number
+from ke_ir.importers.registry import Node, Unsupported, aten, whole
 
 
 def product_sum(node: Node, a: Value, b: Value) -> Callable[[Index], Expr]:
@@ -111,155 +111,6 @@ def addmv(node: Node, c: Value, a: Value, b: Value, beta: Scalar, alpha: Scalar)
     return _plus(node, c, total, beta, alpha)
 
 
-# Convolutions
-
-
-@aten("convolution.default")
-def convolution(
-    node: Node, x: Value, w: Value, bias: Value | None, stride: Sequence[int],
-    padding: Sequence[int], dilation: Sequence[int], transposed: bool,
-    output_padding: Sequence[int], groups: int,
-) -> Value:  # fmt: skip
-    rank = w.rank - 2
-    stride, padding, dilation = (list(v) * (rank // len(v)) for v in (stride, padding, dilation))
-    if x.rank == w.rank - 1:
-        raise Unsupported("a convolution without a batch dim")
-    make = _transposed if transposed else _forward
-    total = make(node, x, w, stride, padding, dilation, groups)
-    if bias is None:
-        return node.define(total)
-    return node.define(lambda i: Bin("+", total(i), bias[[i[1]]]))
-
-
-def _forward(
-    node: Node, x: Value, w: Value, stride: Sequence[int], padding: Sequence[int],
-    dilation: Sequence[int], groups: int,
-) -> Callable[[Index], Expr]:  # fmt: skip
-    per_in, per_out = w.shape[1], Num(_whole(w.shape[0]) // groups)
-    source = outside(node, x, 0) if any(padding) else node.builder.stored(x, f"{node.name}_in")
-
-    def at(index: Index) -> Expr:
-        n, o, *place = index
-        window = [number(s) != 1 for s in w.shape[2:]]
-        sizes = [s for s, wide in zip(w.shape[2:], window, strict=True) if wide]
-        deep = number(per_in) != 1
-        group = Num(0) if groups == 1 else floordiv(o, per_out, node.builder.known)
-
-        def body(inner: Index) -> Expr:
-            left = iter(inner)
-            c = next(left) if deep else Num(0)
-            taps = [next(left) if wide else Num(0) for wide in window]
-            where = [
-                add(add(mul(i, Num(s)), mul(p, Num(d))), Num(-pad))
-                for i, p, s, d, pad in zip(place, taps, stride, dilation, padding, strict=True)
-            ]
-            channel = add(mul(group, per_in), c)
-            return Bin("*", source[[n, channel, *where]], w[[o, c, *taps]])
-
-        return node.reduce("sum", [*([per_in] if deep else []), *sizes], body)
-
-    return at
-
-
-def _transposed(
-    node: Node, x: Value, w: Value, stride: Sequence[int], padding: Sequence[int],
-    dilation: Sequence[int], groups: int,
-) -> Callable[[Index], Expr]:  # fmt: skip
-    """``x[n, c, (i + pad - p) / stride]`` where that is whole and inside."""
-    per_in, per_out = Num(_whole(w.shape[0]) // groups), w.shape[1]
-    source = outside(node, x, 0)
-
-    def at(index: Index) -> Expr:
-        n, o, *place = index
-        window = [number(s) != 1 for s in w.shape[2:]]
-        sizes = [s for s, wide in zip(w.shape[2:], window, strict=True) if wide]
-        known = node.builder
-        group = Num(0) if groups == 1 else floordiv(o, per_out, known.known)
-        inside_group = o if groups == 1 else sub(o, mul(group, per_out))
-
-        def body(inner: Index) -> Expr:
-            c, *given = inner
-            left = iter(given)
-            taps = [next(left) if wide else Num(0) for wide in window]
-            places = [
-                sub(add(i, Num(pad)), mul(p, Num(d)))
-                for i, p, d, pad in zip(place, taps, dilation, padding, strict=True)
-            ]
-            where = [e if s == 1 else Bin("//", e, Num(s))
-                     for e, s in zip(places, stride, strict=True)]  # fmt: skip
-            channel = add(mul(group, per_in), c)
-            element = source[[n, channel, *where]]
-            tests = [Bin("==", Bin("%", e, Num(s)), Num(0))
-                     for e, s in zip(places, stride, strict=True) if s != 1]  # fmt: skip
-            if tests:
-                whole = tests[0]
-                for t in tests[1:]:
-                    whole = Bin("and", whole, t)
-                element = Call("select", (whole, element, Num(0)))
-            return Bin("*", element, w[[channel, inside_group, *taps]])
-
-        return node.reduce("sum", [per_in, *sizes], body)
-
-    return at
-
-
-@aten("convolution_backward.default")
-def convolution_backward(
-    node: Node, grad: Value, x: Value, w: Value, _sizes: object, stride: Sequence[int],
-    padding: Sequence[int], dilation: Sequence[int], transposed: bool, _output_padding: object,
-    groups: int, wanted: Sequence[bool],
-) -> list[Value | None]:  # fmt: skip
-    rank = w.rank - 2
-    stride, padding, dilation = (list(v) * (rank // len(v)) for v in (stride, padding, dilation))
-    b, name, out = node.builder, node.name, node.dtype
-    by_x = by_w = by_bias = None
-    if wanted[0]:
-        back = _forward if transposed else _transposed
-        by_x = b.define(name, x.shape, out, back(
-            node, grad, w, stride, padding, dilation, groups))  # fmt: skip
-    if wanted[1]:
-        small, big = (x, grad) if transposed else (grad, x)
-        by_w = b.define(f"{name}_weight", w.shape, out, _by_weight(
-            node, small, big, stride, padding, dilation, groups))  # fmt: skip
-    if wanted[2]:
-        dims = [grad.shape[0], *grad.shape[2:]]
-        by_bias = b.define(f"{name}_bias", [grad.shape[1]], out, lambda i: node.reduce(
-            "sum", dims, lambda k: grad[[k[0], i[0], *k[1:]]]))  # fmt: skip
-    return [by_x, by_w, by_bias]
-
-
-def _by_weight(
-    node: Node, small: Value, big: Value, stride: Sequence[int], padding: Sequence[int],
-    dilation: Sequence[int], groups: int,
-) -> Callable[[Index], Expr]:  # fmt: skip
-    """Products of the two sides of a convolution, where a tap of the window lets them meet."""
-    source = outside(node, big, 0)
-    first, second = (Num(_whole(v.shape[1]) // groups) for v in (small, big))
-
-    def at(index: Index) -> Expr:
-        a, c, *taps = index
-        group = Num(0) if groups == 1 else floordiv(a, first, node.builder.known)
-
-        def body(inner: Index) -> Expr:
-            n, *place = inner
-            where = [
-                add(add(mul(i, Num(s)), mul(t, Num(d))), Num(-p))
-                for i, t, s, d, p in zip(place, taps, stride, dilation, padding, strict=True)
-            ]
-            return Bin("*", small[[n, a, *place]], source[[n, add(mul(group, second), c), *where]])
-
-        return node.reduce("sum", [small.shape[0], *small.shape[2:]], body)
-
-    return at
-
-
-def _whole(n: Expr) -> int:
-    size = number(n)
-    if size is None:
-        raise Unsupported("channels whose number is not known")
-    return size
-
-
 # Attention
 
 
@@ -273,10 +124,10 @@ def attention(
     b = node.builder
     lead = node.shape[:-2]
     if grouped and number(q.shape[-3]) != number(k.shape[-3]):
-        share = _whole(q.shape[-3]) // _whole(k.shape[-3])
+        share = whole(q.shape[-3]) // whole(k.shape[-3])
         k, v = (_repeated(node, t, share) for t in (k, v))
     q, k, v = (broadcast(t, (*lead, *t.shape[-2:])) for t in (q, k, v))
-    factor = scale if scale is not None else 1 / math.sqrt(_whole(q.shape[-1]))
+    factor = scale if scale is not None else 1 / math.sqrt(whole(q.shape[-1]))
     shape = (*lead, q.shape[-2], k.shape[-2])
     allowed = None if mask is None else aligned(mask, shape)
 
@@ -296,7 +147,7 @@ def attention(
 
 def _repeated(node: Node, x: Value, times: int) -> Value:
     """Each head several times over, as grouped queries want it."""
-    heads = Num(_whole(x.shape[-3]) * times)
+    heads = Num(whole(x.shape[-3]) * times)
     return x.view((*x.shape[:-3], heads, *x.shape[-2:]), lambda i: [
         *i[:-3], floordiv(i[-3], Num(times), node.builder.known), *i[-2:]
     ])  # fmt: skip

@@ -29,12 +29,15 @@ def _sizes(node: Node, x: Value, rank: int) -> list[tuple[int, int]]:
 def upsample_nearest2d(node: Node, x: Value, _: object, scales: Scales) -> Value:
     pairs = _sizes(node, x, 2)
     given = scales or [m / n for n, m in pairs]
-    if any(n * s != m for (n, m), s in zip(pairs, given, strict=True)):
-        raise Unsupported("a scale that is not the ratio of the sizes")
+
+    def nearest(j: Expr, n: int, m: int, s: float) -> Expr:
+        if n * s == m:
+            return floordiv(mul(j, Num(n)), Num(m), node.builder.known)
+        return Call("min", (Call("floor", (Bin("*", j, Num(1 / s)),)), Num(n - 1)))
 
     def where(i: Index) -> Index:
-        return [*i[:-2], *(floordiv(mul(j, Num(n)), Num(m), node.builder.known)
-                           for j, (n, m) in zip(i[-2:], pairs, strict=True))]  # fmt: skip
+        return [*i[:-2], *(nearest(j, n, m, s)
+                           for j, (n, m), s in zip(i[-2:], pairs, given, strict=True))]  # fmt: skip
 
     return x.view(node.shape, where)
 
@@ -57,10 +60,18 @@ def _between(j: Expr, n: int, m: int, corners: bool, scale: float | None) -> Bet
         above = Call("max", (add(mul(add(mul(j, Num(2)), Num(1)), Num(n)), Num(-m)), Num(0)))
         below = 2 * m
     else:
-        raise Unsupported("a scale that is not the ratio of the sizes")
+        return _at_scale(j, n, 1 / scale)
     first = Bin("//", above, Num(below))
     second = Call("min", (Bin("+", first, Num(1)), Num(n - 1)))
     return Between(first, second, Bin("/", Bin("%", above, Num(below)), Num(below)))
+
+
+def _at_scale(j: Expr, n: int, step: float) -> Between:
+    """Where a scale is given that the sizes do not have: places are floats."""
+    place = Bin("-", Bin("*", Bin("+", j, Num(0.5)), Num(step)), Num(0.5))
+    first = Call("min", (Call("floor", (Call("max", (place, Num(0.0))),)), Num(n - 1)))
+    share = Call("max", (Call("min", (Bin("-", place, first), Num(1.0))), Num(0.0)))
+    return Between(first, Call("min", (Bin("+", first, Num(1)), Num(n - 1))), share)
 
 
 @aten("upsample_bilinear2d.vec")
