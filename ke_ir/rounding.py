@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ke_ir.ir import For, Module, Parallel, Program
-from ke_ir.ops import Accumulate, Cast, Dot, Full, Load, Op, Operand, Reduce, Scan, Stmt
+from ke_ir.ops import Accumulate, Binary, Cast, Dot, Full, Load, Op, Operand, Reduce, Scan, Stmt
 from ke_ir.scope import TypeScope
 from ke_ir.types import DType
 
@@ -71,6 +71,7 @@ class _Coarsest:
     def __init__(self) -> None:
         self.intermediate = self.operand = self.accumulation = 0.0
         self.sources: dict[str, Op] = {}
+        self.carried: frozenset[str] = frozenset()
 
     def block(self, body: Iterable[Stmt], scope: TypeScope) -> None:
         for s in body:
@@ -81,7 +82,11 @@ class _Coarsest:
                     self.sources[s.result] = s
             elif isinstance(s, For | Parallel):
                 scope.enter(s)
+                around = self.carried
+                if isinstance(s, For):
+                    self.carried = around | {name for name, _ in s.carries}
                 self.block(s.body, scope)
+                self.carried = around
                 scope.leave(s)
 
     def op(self, s: Op, scope: TypeScope, u: float) -> None:
@@ -97,6 +102,10 @@ class _Coarsest:
             own = 0.0 if isinstance(s, Cast) else u
             self.intermediate = max(self.intermediate, inputs, own)
             if isinstance(s, Reduce | Scan) and s.kind in ("sum", "prod"):
+                self.accumulation = max(self.accumulation, u)
+            sums = isinstance(s, Binary) and s.fn in ("add", "sub", "mul")
+            if sums and self.carried & {x for x in s.operands() if isinstance(x, str)}:
+                # A sum or product that a loop carries from one step to the next.
                 self.accumulation = max(self.accumulation, u)
 
     def computed(self, x: Operand, scope: TypeScope) -> float:

@@ -302,3 +302,20 @@ def test_rounding_follows_the_kernel() -> None:
     tf32 = "%f = cast %x : f32\n%g = cast %y : f32\n%u = reshape %x : f16[16, 32]\n" \
            "%t = dot %f, %g precision tf32"  # fmt: skip
     assert found(tf32).operand == 2 * half  # cut off, not rounded
+
+
+def test_a_sum_that_a_loop_carries_accumulates() -> None:
+    m = module("""
+    kernel @k(%x: f32[8, 4]) -> (%y: f32[8]) {
+      parallel %i = 0 to 8 tile 8 {
+        %z = full 0.0 : f32[8]
+        %s = for %j = 0 to 4 carry (%acc = %z) {
+          %v = load %x[%i, %j] : f32[8]
+          %a = add %acc, %v
+          yield %a
+        }
+        store %s, %y[%i]
+      }
+    }
+    """)
+    assert rounding_of(m, m.programs["k"]).accumulation == 2.0**-24
