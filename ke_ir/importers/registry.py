@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
-from ke_ir.expr import Expr
+from ke_ir.expr import Expr, show
 from ke_ir.importers.graph import At, Builder, Value
+from ke_ir.importers.index import number
 from ke_ir.types import DType
 
 Handler = Callable[..., Any]
@@ -21,6 +22,14 @@ HANDLERS: dict[str, Handler] = {}
 
 class Unsupported(Exception):
     """What an operator is asked to do has no form in KE-IR (yet)."""
+
+
+def whole(n: Expr) -> int:
+    """A size that must be a number. Raises Unsupported."""
+    size = number(n)
+    if size is None:
+        raise Unsupported(f"a size of {show(n)} where a number is needed")
+    return size
 
 
 @dataclass(frozen=True)
