@@ -103,7 +103,7 @@ class _Run:
         self.case = reduced(self.problem)
         full = without_values(self.problem)
         with Calls() as calls:
-            eager.run(self.problem.module, self.case.inputs)
+            eager.run(self.problem.module, eager.mapped(self.case.inputs, torch.clone))
         total = sum(x.numel() * x.element_size() for x in tensors(full))
         detail: dict[str, Any] = {
             "sizes": [list(x.shape) for x in tensors(full)],
@@ -121,8 +121,7 @@ class _Run:
 
     def degenerate(self) -> str:
         """Why a trivial program would pass at these sizes; empty if none would."""
-        wide = eager.in_float64(self.problem.module)
-        other = eager.run_float64(wide, eager.signed(self.inputs))
+        other = eager.run_float64(self.problem.module, eager.signed(self.inputs))
         pairs = zip(
             tensors(self.case.own.outputs), tensors(self.case.exact.outputs),
             tensors(other.outputs), strict=True,
@@ -200,8 +199,7 @@ class _Run:
         found = one.target.availability()
         if found.presence is not Presence.HERE:
             return StageResult(stages.NUMBERS, Outcome.SKIPPED, f"compiled only: {found.reason}")
-        given = {name: x.copy() for name, x in self.arrays.items()}
-        result = one.target.run(self.module, self.program, one.knobs, self.sizes, given)
+        result = one.target.run(self.module, self.program, one.knobs, self.sizes, self.arrays)
         results = self.imported.results
         found_errors = judge.compared(
             {r.name: as_tensor(result.outputs[r.name]) for r in results},

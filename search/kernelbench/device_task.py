@@ -130,11 +130,10 @@ class _Run:
     # ---- ours ---------------------------------------------------------------------------------
 
     def numbers(self) -> StageResult:
-        wide = eager.in_float64(self.module)
         good, reasons, samples = True, [], []
         detail: dict[str, Any] = {}
         for kind in _KINDS:
-            found, sample = self._judged(wide, kind)
+            found, sample = self._judged(kind)
             torch.cuda.empty_cache()
             if not found:
                 reasons.append(f"not defined on {kind} inputs")
@@ -145,7 +144,7 @@ class _Run:
             reasons.append(f"{kind}: {text}")
             detail[kind] = {name: asdict(x) for name, x in found.items()}
         detail["degenerate"] = self._trivial(samples) and self._trivial(
-            [self._outputs(wide, kind) for kind in _KINDS if kind in detail]
+            [self._outputs(kind) for kind in _KINDS if kind in detail]
         )
         outcome = Outcome.PASSED if good else Outcome.FAILED
         return StageResult(stages.NUMBERS, outcome, f"run: {'; '.join(reasons)}", detail=detail)
@@ -154,13 +153,13 @@ class _Run:
         given = self.inputs(stages.SEED)
         return eager.signed(given) if kind == "signed" else given
 
-    def _judged(self, wide: torch.nn.Module, kind: str) -> tuple[dict[str, FullSize], Arrays]:
+    def _judged(self, kind: str) -> tuple[dict[str, FullSize], Arrays]:
         """Errors by output, and the beginning of each of the module's own outputs in float64.
 
         Nothing where float64 is not finite although the inputs were made here.
         """
         results, inputs = self.request["results"], self._of_kind(kind)
-        exact = eager.run_float64(wide, inputs)
+        exact = eager.run_float64(self.module, inputs)
         if kind == "signed" and not all(bool(x.isfinite().all()) for x in tensors(exact.outputs)):
             return {}, []
         wanted = [(n, torch_dtype(s.dtype), s.shape) for n, s in self.generated.outputs.items()]
@@ -169,9 +168,9 @@ class _Run:
         found = judge.compared(got, exact.tensors(results), own.tensors(results))
         return found, [x.flatten()[:_SAMPLE].cpu().numpy() for x in tensors(exact.outputs)]
 
-    def _outputs(self, wide: torch.nn.Module, kind: str) -> Arrays:
+    def _outputs(self, kind: str) -> Arrays:
         """All that the module gives in float64."""
-        given = eager.run_float64(wide, self._of_kind(kind))
+        given = eager.run_float64(self.module, self._of_kind(kind))
         return [x.cpu().numpy() for x in tensors(given.outputs)]
 
     def _trivial(self, cases: Sequence[Arrays]) -> str:
