@@ -7,13 +7,14 @@ an element, it is an op of its own. Values of all steps stay in memory, those of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ke_ir.derive.kinds import kind
+from ke_ir.derive.slices import sliced
 from ke_ir.expr import Bin, Call, Expr, Neg, Num, Range, Reduce, Ref, Var, substitute, walk
 from ke_ir.ir import Equation, OpDef, Param, View
-from ke_ir.ranges import EquationRanges, infer_ranges
+from ke_ir.ranges import Bounds, EquationRanges, infer_ranges
 from ke_ir.recurrence import Recurrence, elements
 from ke_ir.types import DType, TensorType
 
@@ -285,6 +286,7 @@ class _StepMaker:
         self.count = s.found.shapes[target][rec.place(target)]
         self.names: dict[tuple[str, Expr], str] = {}
         self.views: dict[str, View] = {}
+        self.ranges: Mapping[str, Bounds] = {}  # of the equation at hand
         self.now: Expr = Num(0)
         self.before: Expr | None = None
 
@@ -312,8 +314,9 @@ class _StepMaker:
         None if an element before the first step is no matter of its place alone.
         """
         found: dict[str, Expr] = {}
-        for body in self.bodies.values():
-            for ref in walk(body):
+        for er in self.ers:
+            self.ranges = er.ranges
+            for ref in walk(self.bodies[er.equation.target]):
                 if isinstance(ref, Ref) and ref.tensor in self.rec.targets:
                     if not self.rec.is_earlier(ref):
                         continue
@@ -369,7 +372,7 @@ class _StepMaker:
         equations = []
         outputs: dict[str, TensorType] = {}
         for er in self.ers:
-            target = er.equation.target
+            target, self.ranges = er.equation.target, er.ranges
             ranges = tuple(
                 Range(n, Num(0), er.ranges[n][1]) for n in er.outer if n != self.rec.index
             )
@@ -379,6 +382,7 @@ class _StepMaker:
                 t = self.s.tensors[kept]
                 outputs[target] = TensorType(t.dtype, t.shape[1:])
                 self.views[target] = View(kept, (now,))
+        equations = sliced(equations, outputs, self.s.op.sizes(), self.s.fresh)
         op = self.s.new_op(f"{self.s.op.name}_{what}", equations, outputs)
         return Part(op, dict(self.views))
 
@@ -425,12 +429,10 @@ class _StepMaker:
 
     def inside(self, indices: Sequence[Expr], shape: Sequence[Expr]) -> bool:
         """True if each subscript is an index that runs over just that dimension."""
-        spans = [er.ranges for er in self.ers]
         return all(
-            isinstance(i, Var)
-            and all(r.get(i.name, (Num(0), n)) == (Num(0), n) for r in spans)
+            isinstance(i, Var) and self.ranges.get(i.name) == (Num(0), n)
             for i, n in zip(indices, shape, strict=True)
-        )  # fmt: skip
+        )
 
 
 def mapped(e: Expr, fn: Callable[[Expr], Expr]) -> Expr:

@@ -93,6 +93,17 @@ dims T in 1..4096 = 6, B in 1..4096 = 8
     + 0.25 * (y[t - 1, b - 1 else 0.0] + y[t - 1, b + 1 else u[b] + t])
 }
 """,
+    # All gates in one product, of which slices are read.
+    "packed": """
+op @packed(x: f32[T, B, H], u: f32[P, H], w: f32[P, H]) -> (h: f32[T, B, H])
+dims T in 1..4096 = 6, B in 1..4096 = 3, H = 9, P = 4 * H
+{
+  g[t, b, j] = sum[k](x[t, b, k] * u[j, k]) + sum[k](h[t - 1, b, k else 0.0] * w[j, k])
+  c[t, b, k in 0 to H] = sigmoid(g[t, b, k + H]) * c[t - 1, b, k else 0.0]
+    + sigmoid(g[t, b, k]) * tanh(g[t, b, k + 2 * H])
+  h[t, b, k] = sigmoid(g[t, b, k + 3 * H]) * tanh(c[t, b, k])
+}
+""",
     # A running maximum, and a sum that is scaled as it grows.
     "running_logsumexp": """
 op @running_logsumexp(x: f32[B, T]) -> (y: f32[B, T], z: f16[B, T])
@@ -200,6 +211,14 @@ def layers(g: Given) -> dict[str, Array]:
     return {"y": y, "z": y.sum(0)}
 
 
+def packed(g: Given) -> dict[str, Array]:
+    wide = g["w"].shape[1]
+    parts = {n: g[n].reshape(4, wide, wide) for n in "uw"}
+    zero = np.zeros((g["x"].shape[1], wide))
+    found = lstm({**parts, "x": g["x"], "h0": zero, "c0": zero, "v": np.zeros((4, wide))}, list)
+    return {"h": found["h"]}
+
+
 def running_logsumexp(g: Given) -> dict[str, Array]:
     x = g["x"].astype(np.float64)
     z, u, v = np.zeros(x.shape), x[:, 0], np.full(len(x), 0.25)
@@ -242,5 +261,5 @@ def numpy_of(name: str, given: Given, steps: int = 0) -> dict[str, Array]:
     if name == "diffusion":
         return diffusion(wide, steps)
     others = {"lengths": lengths, "layers": layers, "state_space": state_space,
-              "running_logsumexp": running_logsumexp}  # fmt: skip
+              "running_logsumexp": running_logsumexp, "packed": packed}  # fmt: skip
     return others[name](wide)

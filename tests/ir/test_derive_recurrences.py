@@ -91,6 +91,32 @@ def test_other_recurrences_go_step_by_step(name: str) -> None:
     agree(derived(o))
 
 
+def test_gates_that_are_one_product_take_no_kernel_of_their_own() -> None:
+    (step,) = repeats(op(ALL["packed"]))
+    assert len(step.body) == 1
+    large = ALL["packed"].replace("B in 1..4096 = 3, H = 9", "B in 1..4096 = 64, H = 128")
+    module = derived(op(large))
+    found = [s for s in statements(module.kernels["packed_step_h"].body) if isinstance(s, Dot)]
+    assert len(found) == 4
+
+
+NOT_SLICES = {
+    "read whole": "h[t, b] = tanh(g[t, b] + g[t, b + 4] + sum[j](g[t, j]))",
+    "more than there is": "h[t, b] = tanh(g[t, b] + g[t, b + 1] + g[t, b + 4])",
+    "gathered": "h[t, b] = tanh(g[t, 2 * b])",
+}
+
+
+@pytest.mark.parametrize("name", NOT_SLICES)
+def test_what_is_no_slice_stays_whole(name: str) -> None:
+    o = op(f"""op @f(x: f32[T, 8], w: f32[8, 4]) -> (h: f32[T, 4]) dims T = 5 {{
+      g[t, j] = x[t, j] + sum[k](h[t - 1, k else 0.5] * w[j, k])
+      {NOT_SLICES[name]} }}""")
+    (step,) = repeats(o)
+    assert len(step.body) > 1
+    agree(derived(o))
+
+
 def test_what_needs_no_earlier_step_is_computed_before() -> None:
     """Products with the inputs are one contraction over all steps, not one for each."""
     module = derived(op(CELLS["gru"]))
