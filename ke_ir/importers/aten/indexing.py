@@ -7,6 +7,7 @@ from typing import Any
 
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import aligned
+from ke_ir.importers.aten.reductions import vector_norm
 from ke_ir.importers.aten.views import place
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.registry import Node, Unsupported, aten
@@ -55,3 +56,18 @@ def index(node: Node, x: Value, ids: Sequence[Value | None]) -> Value:
 def wrapped_index(e: Expr, size: Expr) -> Expr:
     """A negative index counts from the end."""
     return Call("select", (Bin("<", e, Num(0)), Bin("+", e, size), e))
+
+
+@aten("embedding_renorm.default")
+def embedding_renorm(node: Node, table: Value, ids: Value, most: float, order: float) -> Value:
+    """The rows that are asked for, made shorter where their norm is above ``most``."""
+    named = Node(f"{node.name}_norm", node.builder, ((table.shape[:1], node.dtype),))
+    size = vector_norm(named, table, order, [1], False, None)
+
+    def element(i: Index) -> Expr:
+        asked = node.reduce("any", ids.shape, lambda j: Bin("==", ids[j], i[0]))
+        long = Bin("and", asked, Bin(">", size[i[:1]], Num(float(most))))
+        shorter = Bin("*", table[i], Bin("/", Num(float(most)), Bin("+", size[i[:1]], Num(1e-7))))
+        return Call("select", (long, shorter, table[i]))
+
+    return node.define(element)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ke_ir.expr import Bin, Call, Expr, Neg, Num
+from ke_ir.importers.aten.integers import bits, integer_power
 from ke_ir.importers.graph import Index, Value, constant, literal, numeric
 from ke_ir.importers.index import equal
-from ke_ir.importers.registry import Node, Unsupported, aten
+from ke_ir.importers.registry import Node, aten
 from ke_ir.types import DType
 
 Scalar = int | float | bool
@@ -143,7 +144,7 @@ def power(node: Node, a: Operand, b: Operand) -> Value:
         if short is not None:
             return mapped(node, short, a)
     if not node.dtype.is_float:
-        raise Unsupported("an integer to a power that is no small constant")
+        return mapped(node, lambda x, n: integer_power(node, x, n), a, b)
     return mapped(node, call("pow"), a, b)
 
 
@@ -355,18 +356,21 @@ def logical_not(node: Node, a: Operand) -> Value:
     return logic(node, call("not"), a)
 
 
-def _bitwise(name: str, on_conditions: Any) -> None:
+def _bitwise(name: str, on_conditions: Any, on_bits: Callable[[Expr, Expr], Expr]) -> None:
     @aten(f"{name}.Tensor", f"{name}.Scalar")
     def handler(node: Node, a: Operand, b: Operand) -> Value:
-        if not node.dtype.is_bool:
-            raise Unsupported("bitwise arithmetic of integers")
-        result: Value = on_conditions(node, a, b)
-        return result
+        if node.dtype.is_bool:
+            result: Value = on_conditions(node, a, b)
+            return result
+        return mapped(node, lambda x, y: bits(node, on_bits, x, y), a, b)
 
 
-for _name, _f2 in (("bitwise_and", logical_and), ("bitwise_or", logical_or),
-                   ("bitwise_xor", logical_xor)):  # fmt: skip
-    _bitwise(_name, _f2)
+for _name, _f2, _bits in (
+    ("bitwise_and", logical_and, lambda x, y: Bin("*", x, y)),
+    ("bitwise_or", logical_or, lambda x, y: Call("max", (x, y))),
+    ("bitwise_xor", logical_xor, lambda x, y: Bin("%", Bin("+", x, y), Num(2))),
+):
+    _bitwise(_name, _f2, _bits)
 
 
 @aten("bitwise_not.default")
