@@ -34,6 +34,41 @@ def cdist(node: Node, a: Value, b: Value, p: Scalar, _: object) -> Value:
     return vector_norm(node, apart, p, [-1], False, None)
 
 
+@aten("_cdist_backward.default")
+def cdist_backward(node: Node, grad: Value, a: Value, b: Value, p: Scalar, size: Value) -> Value:
+    """By the first of the two: what lies at no distance has no direction, and gradient 0."""
+    lead = node.shape[:-2]
+    a, b = (broadcast(v, (*lead, *v.shape[-2:])) for v in (a, b))
+
+    def element(i: Index) -> Expr:
+        def part(j: Index) -> Expr:
+            pair = [*i[:-1], j[0]]
+            e = Bin("-", a[i], b[[*i[:-2], j[0], i[-1]]])
+            return Bin("*", grad[pair], _slope(e, size[pair], p))
+
+        return node.reduce("sum", [b.shape[-2]], part)
+
+    return node.define(element)
+
+
+def _slope(e: Expr, size: Expr, p: Scalar) -> Expr:
+    """The derivative of a p-norm by one of its elements."""
+    zero = Num(0.0)
+    sign = Call("select", (Bin(">", e, zero), Num(1.0), Call(
+        "select", (Bin("<", e, zero), Num(-1.0), zero))))  # fmt: skip
+    if p == 0:
+        return zero
+    if p == 1:
+        return sign
+    if math.isinf(p):
+        return Call("select", (Bin("==", Call("abs", (e,)), size), sign, zero))
+    if p == 2:
+        return Call("select", (Bin("==", size, zero), zero, Bin("/", e, size)))
+    share = Call("pow", (Bin("/", Call("abs", (e,)), size), Num(p - 1.0)))
+    none = Bin("or", Bin("==", size, zero), Bin("==", e, zero))
+    return Call("select", (none, zero, Bin("*", sign, share)))
+
+
 @aten("_pdist_forward.default")
 def pdist(node: Node, x: Value, p: Scalar) -> Value:
     """Pairs (i, j), i before j, in order: row i has those before it as its start."""

@@ -232,7 +232,7 @@ def _uneven(
     k = len(inner)
     if k == len(ins):
         return x[[*lead, *inner]]
-    start, end = _ends(place[k], ins[k], outs[k])
+    start, end = window_ends(place[k], ins[k], outs[k])
     body: Callable[[Expr], Expr] = lambda j: _uneven(  # noqa: E731
         node, x, lead, place, ins, outs, [*inner, j])  # fmt: skip
     return Bin("/", node.builder.bounded("sum", start, end, body), Bin("-", end, start))
@@ -250,7 +250,7 @@ def adaptive_max_pool(node: Node, x: Value, size: Sequence[int]) -> list[Value]:
         k = len(inner)
         if k == rank:
             return body(inner)
-        start, end = _ends(place[k], ins[k], size[k])
+        start, end = window_ends(place[k], ins[k], size[k])
         return node.builder.bounded(kind, start, end, lambda j: window(
             kind, place, body, [*inner, j]))  # fmt: skip
 
@@ -267,7 +267,7 @@ def adaptive_max_pool(node: Node, x: Value, size: Sequence[int]) -> list[Value]:
     return [top, where]
 
 
-def _ends(place: Expr, n: int, m: int) -> tuple[Expr, Expr]:
+def window_ends(place: Expr, n: int, m: int) -> tuple[Expr, Expr]:
     """Where the window of one of ``m`` results over ``n`` elements starts and ends."""
     start = floordiv(mul(place, Num(n)), Num(m), {})
     return start, floordiv(add(mul(add(place, Num(1)), Num(n)), Num(m - 1)), Num(m), {})

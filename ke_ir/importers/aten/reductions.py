@@ -10,7 +10,7 @@ from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import Scalar, converted
 from ke_ir.importers.aten.views import place
 from ke_ir.importers.graph import Index, Value, numeric
-from ke_ir.importers.index import add, product
+from ke_ir.importers.index import add, number, product
 from ke_ir.importers.registry import Node, Unsupported, aten
 
 Dims = Sequence[int] | int | None
@@ -173,11 +173,20 @@ def variance(
 ) -> Value:  # fmt: skip
     """The mean square distance from the mean, over ``count - correction``."""
     center = mean_of(node, x, dims)
-    n = add(count(x, dims), Num(-int(1 if correction is None else correction)))
+    n = _freedom(count(x, dims), 1 if correction is None else correction)
     shifted = Value(x.shape, x.dtype, lambda i: Bin("-", x[i], center[
         [j for k, j in enumerate(i) if k not in dims]]))  # fmt: skip
     total = along(node, shifted, dims, "sum", keep, lambda e: Bin("*", e, e))
     return node.define(lambda i: Bin("/", total(i), n), result, suffix)
+
+
+def _freedom(n: Expr, correction: Scalar) -> Expr:
+    """``n - correction``, never below 0."""
+    if float(correction).is_integer():
+        left = add(n, Num(-int(correction)))
+        size = number(left)
+        return left if size is None or size >= 0 else Num(0)
+    return Call("max", (Bin("-", n, Num(float(correction))), Num(0.0)))
 
 
 def mean_of(node: Node, x: Value, dims: Sequence[int]) -> Value:

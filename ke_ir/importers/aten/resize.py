@@ -112,22 +112,6 @@ def upsample_bilinear2d_backward(
     return node.define(element)
 
 
-@aten("upsample_nearest2d_backward.default")
-def upsample_nearest2d_backward(node: Node, grad: Value, *_: object) -> Value:
-    pairs = [(n, m) for m, n in _sizes(node, grad, 2)]
-
-    def element(i: Index) -> Expr:
-        def part(o: Index) -> Expr:
-            e = grad[[*i[:-2], *o]]
-            for j, k, (n, m) in zip(i[-2:], o, pairs, strict=True):
-                e = _where_equal(floordiv(mul(k, Num(n)), Num(m), {}), j, e)
-            return e
-
-        return node.reduce("sum", grad.shape[-2:], part)
-
-    return node.define(element)
-
-
 def _where_equal(a: Expr, b: Expr, e: Expr) -> Expr:
     return Call("select", (Bin("==", a, b), e, Num(0.0)))
 
