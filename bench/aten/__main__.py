@@ -121,11 +121,16 @@ def main() -> None:
             parser.error(f"not in OpInfo: {', '.join(unknown)}")
         list(threads.map(lambda n: _one(pool, results, n, given), names))
     if given.table:
-        given.table.write_text(table([results.records[n] for n in names], _command()))
+        given.table.write_text(table([results.records[n] for n in names], _command(given)))
 
 
-def _command() -> str:
-    return " ".join(["python -m bench.aten", *sys.argv[1:]])
+def _command(given: argparse.Namespace) -> str:
+    """What asks for the same again, without where it leaves its files."""
+    said = [
+        "python -m bench.aten", "--backward" * given.backward, f"--dtypes {given.dtypes}",
+        f"--samples {given.samples}", f"--targets {given.targets}" * bool(given.targets),
+    ]  # fmt: skip
+    return " ".join(filter(None, said))
 
 
 def _all_names(pool: Pool, given: argparse.Namespace) -> list[str]:

@@ -236,7 +236,7 @@ def _differs(got: Sequence[Any], want: Sequence[torch.Tensor]) -> str:
 
 def _array(x: torch.Tensor) -> Any:
     x = x.detach().resolve_conj().resolve_neg()
-    return (x.double() if x.is_floating_point() else x).numpy()
+    return (x.double() if x.is_floating_point() else x).numpy(force=True)
 
 
 def _line(bad: BaseException) -> str:

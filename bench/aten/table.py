@@ -25,16 +25,17 @@ def table(records: Sequence[Record], command: str) -> str:
     overloads = {o for r in held for s in r["samples"] if s["outcome"] == "passed"
                  for o in s["overloads"]}  # fmt: skip
     targets = sorted({t for r in records for t in r.get("targets", {})})
+    what = "gradients of OpInfo's" if "--backward" in command else "OpInfo's"
     lines = [
         "# ATen, by PyTorch's own samples",
         "",
         f"`{command}`, {datetime.date.today()}; torch {version('torch')}, numpy "
         f"{version('numpy')}, triton {version('triton')}, Python {platform.python_version()}.",
         "",
-        f"Of {len(records)} operators of OpInfo, **{len(whole)} pass in every sample** that the "
-        f"op language can say, {len(held) - len(whole)} in some, {len(missing)} are not imported, "
-        f"and of {len(outside)} no sample is in scope. What passes goes through "
-        f"{len(overloads)} ATen overloads.",
+        f"Of {what} {len(records)} entries (operators and their variants), **{len(whole)} pass in "
+        f"every sample that was taken and is in scope**, {len(held) - len(whole)} in some, "
+        f"{len(missing)} are not imported, and of {len(outside)} no sample is in scope. What "
+        f"passes goes through {len(overloads)} ATen overloads.",
         "A sample passes when the imported op, evaluated in float64, gives what PyTorch gives in "
         "float64, within 1e-9.",
         "Skipped are empty tensors, complex numbers, random numbers, sizes that depend on data, "
@@ -61,7 +62,9 @@ def _on_target(held: Iterable[Record], target: str) -> str:
     good = sum(all(x["outcome"] == "passed" for x in v) for v in tried)
     how = Counter(x["established"] for v in tried for x in v if x["established"])
     said = ", ".join(f"{n} {h}" for h, n in how.most_common())
-    return f"\nOn {target}: {good} of {len(tried)} operators that were tried there ({said})."
+    return (f"\nOn {target}, compiled and run as `ke-gen eval` does: {good} of {len(tried)} that were "
+            f"tried there ({said}). Inputs are drawn anew; where an op is not defined on them, it is "
+            "counted as failed.")  # fmt: skip
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -74,10 +77,12 @@ def _verdicts(found: Sequence[Record]) -> str:
 
 def _remarks(r: Record, targets: Sequence[str]) -> str:
     said = [x for o in ("failed", "unsupported") if (x := _reasons(r, o))]
+    bad: dict[str, list[str]] = {}
     for t in targets:
-        bad = {x["reason"] for x in r.get("targets", {}).get(t, []) if x["outcome"] != "passed"}
-        said += [f"{t}: {_short(x)}" for x in sorted(bad)]
-    return "; ".join(said)
+        for x in r.get("targets", {}).get(t, []):
+            if x["outcome"] != "passed":
+                bad.setdefault(_short(x["reason"]), []).append(t.partition(".")[0])
+    return "; ".join([*said, *(f"{', '.join(on)}: {why}" for why, on in bad.items())])
 
 
 def _reasons(r: Record, outcome: str) -> str:

@@ -91,23 +91,25 @@ def upsample_bilinear2d(node: Node, x: Value, _: object, corners: bool, scales: 
     return node.define(element)
 
 
-@aten("upsample_bilinear2d_backward.default")
-def upsample_bilinear2d_backward(
+@aten("upsample_linear1d_backward.default", "upsample_bilinear2d_backward.default",
+      "upsample_trilinear3d_backward.default")  # fmt: skip
+def upsample_linear_backward(
     node: Node, grad: Value, _out: object, _in: object, corners: bool, *scales: float | None
 ) -> Value:
     """Each place gets its share of every result that was mixed from it."""
-    pairs = [(n, m) for m, n in _sizes(node, grad, 2)]
+    rank = len(scales)
+    pairs = [(n, m) for m, n in _sizes(node, grad, rank)]
 
     def element(i: Index) -> Expr:
         def part(o: Index) -> Expr:
-            e = grad[[*i[:-2], *o]]
-            for j, k, (n, m), s in zip(i[-2:], o, pairs, scales, strict=True):
+            e = grad[[*i[:-rank], *o]]
+            for j, k, (n, m), s in zip(i[-rank:], o, pairs, scales, strict=True):
                 near = _between(k, n, m, corners, s)
                 first = _where_equal(near.first, j, Bin("-", Num(1.0), near.share))
                 e = Bin("*", e, Bin("+", first, _where_equal(near.second, j, near.share)))
             return e
 
-        return node.reduce("sum", grad.shape[-2:], part)
+        return node.reduce("sum", grad.shape[-rank:], part)
 
     return node.define(element)
 
