@@ -62,9 +62,11 @@ def _on_target(held: Iterable[Record], target: str) -> str:
     good = sum(all(x["outcome"] == "passed" for x in v) for v in tried)
     how = Counter(x["established"] for v in tried for x in v if x["established"])
     said = ", ".join(f"{n} {h}" for h, n in how.most_common())
-    return (f"\nOn {target}, compiled and run as `ke-gen eval` does: {good} of {len(tried)} that were "
-            f"tried there ({said}). Inputs are drawn anew; where an op is not defined on them, it is "
-            "counted as failed.")  # fmt: skip
+    return (
+        f"\nOn {target}, compiled and run as `ke-gen eval` does: {good} of {len(tried)} that were "
+        f"tried there ({said}). Inputs are drawn anew; where an op is not defined on them, it "
+        "counts as failed."
+    )
 
 
 def _row(cells: Sequence[str]) -> str:
