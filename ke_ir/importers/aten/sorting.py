@@ -13,7 +13,7 @@ from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import aligned
 from ke_ir.importers.aten.reductions import along_dim, scanned
 from ke_ir.importers.aten.views import place
-from ke_ir.importers.graph import Index, Value
+from ke_ir.importers.graph import Index, Value, constant
 from ke_ir.importers.index import add, number, product, reshaped
 from ke_ir.importers.registry import Node, Unsupported, aten
 from ke_ir.types import DType
@@ -251,8 +251,6 @@ def searchsorted_scalar(
     node: Node, order: Value, x: float, _: bool, right: bool, side: str | None,
     sorter: Value | None,
 ) -> Value:  # fmt: skip
-    from ke_ir.importers.graph import constant
-
     value = constant(x, DType.F64 if isinstance(x, float) else DType.I64)
     return searchsorted(node, order, value, _, right, side, sorter)
 
