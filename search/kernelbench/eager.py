@@ -77,18 +77,21 @@ def run_float64(module: torch.nn.Module, inputs: Sequence[Any]) -> Given:
 
 @contextmanager
 def _widened(module: torch.nn.Module) -> Iterator[None]:
-    """The module in float64, tensors that are plain attributes included.
+    """The module in float64: its tensors that are plain attributes too, and those that it makes.
 
     In place, one tensor after the other, since weights may be of gigabytes; going back is exact.
     """
     plain = [x for part in module.modules() for x in vars(part).values()]
     kept = [*module.parameters(), *module.buffers(), *plain]
     changed = [(x, x.dtype) for x in kept if isinstance(x, torch.Tensor) and x.is_floating_point()]
+    usual = torch.get_default_dtype()
     try:
+        torch.set_default_dtype(torch.float64)
         for x, _ in changed:
             x.data = x.data.double()
         yield
     finally:
+        torch.set_default_dtype(usual)
         for x, dtype in changed:
             x.data = x.data.to(dtype)
         for part in module.modules():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ Arrays = Mapping[str, Any]
 EXACT = 1e-9
 """What two float64 evaluations in different order may differ by, relative to the element or, where
 terms cancel, to the largest element of the output."""
+_ROUNDINGS = 64.0
+"""How many times the error that PyTorch's own rounding came to another order may come to."""
 
 
 def compared(got: Tensors, want: Tensors, own: Tensors) -> dict[str, FullSize]:
@@ -47,18 +49,32 @@ def verdict(found: Mapping[str, FullSize]) -> tuple[bool, str]:
     return not wrong, f"{name} {describe(among[name])}{more}"
 
 
-def same(got: Arrays, want: Arrays, bounds: Callable[[], Arrays] | None = None) -> tuple[bool, str]:
+def rounding(own: Tensors, exact: Tensors) -> dict[str, float]:
+    """What evaluations in float64 may differ by, from what PyTorch's ``own`` rounding came to.
+
+    An output may be nothing but what is left when its terms cancel. How much that is in a narrower
+    dtype says how much it is in float64.
+    """
+    wide = torch.finfo(torch.float64).eps
+    out = {}
+    for name, mine in own.items():
+        out[name] = 0.0
+        if mine.is_floating_point() and mine.numel():
+            error = (mine.double() - exact[name].double()).abs().nan_to_num(posinf=0.0).max()
+            out[name] = _ROUNDINGS * float(error) * wide / torch.finfo(mine.dtype).eps
+    return out
+
+
+def same(got: Arrays, want: Arrays, slack: Mapping[str, float] | None = None) -> tuple[bool, str]:
     """Whether two evaluations in float64 agree, and where they differ most.
 
-    ``bounds``: what rounding may come to by output and element, asked for only where they differ
-    by more than ``EXACT``: an output may be nothing but what is left when its terms cancel.
+    ``slack`` is allowed by output where it is more than ``EXACT``.
     """
-    found = {name: _difference(_wide(mine), _wide(want[name])) for name, mine in got.items()}
-    apart = [name for name, difference in found.items() if difference.worst > 1.0]
-    if apart and bounds is not None:
-        allowed = bounds()
-        for name in apart:
-            found[name] = _difference(_wide(got[name]), _wide(want[name]), _wide(allowed[name]))
+    given = slack or {}
+    found = {
+        name: _difference(_wide(mine), _wide(want[name]), given.get(name, 0.0))
+        for name, mine in got.items()
+    }
     name = max(found, key=lambda n: found[n].worst)
     return found[name].worst <= 1.0, f"{name}: {found[name].text}"
 
@@ -77,9 +93,7 @@ class _Difference:
     text: str
 
 
-def _difference(
-    mine: torch.Tensor, want: torch.Tensor, bound: torch.Tensor | None = None
-) -> _Difference:
+def _difference(mine: torch.Tensor, want: torch.Tensor, slack: float) -> _Difference:
     if mine.shape != want.shape:
         return _Difference(math.inf, f"shape {list(mine.shape)} instead of {list(want.shape)}")
     if not mine.numel():
@@ -88,9 +102,7 @@ def _difference(
     difference = torch.where(same, 0.0, (mine - want).abs())
     finite = want[want.isfinite()]
     size = float(finite.abs().max()) if finite.numel() else 0.0
-    allowed = torch.full_like(want, EXACT * max(size, torch.finfo(torch.float64).tiny))
-    if bound is not None:
-        allowed = torch.maximum(allowed, bound.nan_to_num(posinf=0.0))
+    allowed = max(EXACT * size, slack, torch.finfo(torch.float64).tiny)
     ratio = torch.nan_to_num(difference / allowed, nan=torch.inf, posinf=torch.inf)
     at = int(ratio.argmax())
     if float(ratio.flatten()[at]) <= 1:

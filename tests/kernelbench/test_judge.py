@@ -33,6 +33,18 @@ def test_views_and_integers() -> None:
     assert judge.same({"y": np.array([np.inf, np.nan])}, {"y": torch.tensor([np.inf, np.nan])})[0]
 
 
+def test_what_is_left_when_terms_cancel() -> None:
+    """Noise of float64 passes where float32 has noise too, and nothing else does."""
+    own = {"y": torch.tensor([3e-9, -2e-9])}
+    exact = {"y": torch.tensor([3e-17, -5e-17], dtype=torch.float64)}
+    slack = judge.rounding(own, exact)
+    assert 1e-17 < slack["y"] < 1e-14
+    other = exact["y"] - 8e-17
+    assert not judge.same({"y": other}, exact)[0] and judge.same({"y": other}, exact, slack)[0]
+    assert not judge.same({"y": exact["y"] + 1e-12}, exact, slack)[0]
+    assert judge.rounding({"y": exact["y"]}, exact)["y"] == 0.0
+
+
 def test_numbers_of_a_target() -> None:
     want = {"y": torch.randn(64, 64, dtype=torch.float64)}
     own = {"y": want["y"].float()}
