@@ -111,14 +111,14 @@ class Builder:
         """The value as an equation of its own, if it is only a view."""
         return v if v.tensor else self.define(wanted, v.shape, v.dtype, v.at)
 
-    def index(self, size: Expr, low: int = 0) -> Var:
+    def index(self, size: Expr) -> Var:
         """A new index of the equation being built."""
         if not self._letters:
             self._letters = [f"{c}{len(self.spans)}" for c in string.ascii_lowercase]
             self._letters = [n for n in self._letters if n not in self.taken]
         name = self._letters.pop(0)
         n = number(size)
-        self.spans[name] = Interval(low, None if n is None else n - 1)
+        self.spans[name] = Interval(0, None if n is None else n - 1)
         return Var(name)
 
     def reduce(self, kind: str, sizes: Sequence[Expr], body: At) -> Expr:

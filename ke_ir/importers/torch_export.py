@@ -204,15 +204,13 @@ class _Import:
         }
         declared = {p.name for p in outputs}
         equations = tuple(tidied(e, shapes, declared) for e in self.builder.equations)
-        used = {n.tensor for e in equations for n in walk(e.rhs) if isinstance(n, Ref)}
+        needed = live(equations, declared)
+        used = {n.tensor for e in needed for n in walk(e.rhs) if isinstance(n, Ref)}
         kept = [i for i, p in enumerate(self.inputs) if p.name in used]
         op = OpDef(
             self.op_name, tuple(self.inputs[i] for i in kept), tuple(outputs),
-            tuple(self.symbols.declared), live(equations, declared),
+            tuple(self.symbols.declared), needed,
         )  # fmt: skip
-        used = {n.tensor for e in op.equations for n in walk(e.rhs) if isinstance(n, Ref)}
-        kept = [i for i in kept if self.inputs[i].name in used]
-        op = replace(op, inputs=tuple(self.inputs[i] for i in kept))
         check(Module((op,)))
         return Imported(op, tuple(self.arguments[i] for i in kept), tuple(results))
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ke_ir.expr import Bin, Call, Expr, Num
-from ke_ir.importers.aten.pointwise import Scalar, aligned
+from ke_ir.importers.aten.pointwise import Scalar
 from ke_ir.importers.aten.reductions import vector_norm
 from ke_ir.importers.aten.scatter import common_shape
 from ke_ir.importers.aten.sorting import flattened
@@ -20,7 +20,7 @@ from ke_ir.types import DType
 @aten("dist.default")
 def dist(node: Node, a: Value, b: Value, p: Scalar) -> Value:
     shape = common_shape([a.shape, b.shape])
-    x, y = aligned(a, shape), aligned(b, shape)
+    x, y = broadcast(a, shape).at, broadcast(b, shape).at
     apart = Value(tuple(shape), node.dtype, lambda i: Bin("-", x(i), y(i)))
     return vector_norm(node, apart, p, None, False, None)
 
@@ -100,7 +100,7 @@ def trilinear(
     """Three factors with dims of size 1 put in, multiplied, and summed over some dims."""
     grown = [_with_ones(v, dims) for v, dims in ((a, da), (b, db), (c, dc))]
     shape = common_shape([v.shape for v in grown])
-    ats = [aligned(v, shape) for v in grown]
+    ats = [broadcast(v, shape).at for v in grown]
 
     def element(i: Index) -> Expr:
         def body(inner: Index) -> Expr:

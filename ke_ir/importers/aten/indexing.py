@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ke_ir.expr import Bin, Call, Expr, Num
-from ke_ir.importers.aten.pointwise import aligned
 from ke_ir.importers.aten.reductions import vector_norm
-from ke_ir.importers.aten.views import place
+from ke_ir.importers.aten.views import broadcast, place
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.registry import Node, Unsupported, aten
 
@@ -42,7 +41,7 @@ def index(node: Node, x: Value, ids: Sequence[Value | None]) -> Value:
     rank = max(v.rank for v in ids if v is not None)
     start = given[0] if together else 0
     common = node.shape[start : start + rank]
-    ats = {k: aligned(v, common) for k, v in enumerate(ids) if v is not None}
+    ats = {k: broadcast(v, common).at for k, v in enumerate(ids) if v is not None}
 
     def element(i: Index) -> Expr:
         rest = iter([*i[:start], *i[start + rank :]])

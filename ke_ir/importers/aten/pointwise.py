@@ -8,8 +8,8 @@ from typing import Any
 
 from ke_ir.expr import Bin, Call, Expr, Neg, Num
 from ke_ir.importers.aten.integers import bits, integer_power
+from ke_ir.importers.aten.views import broadcast
 from ke_ir.importers.graph import Index, Value, constant, literal, numeric
-from ke_ir.importers.index import equal
 from ke_ir.importers.registry import Node, aten
 from ke_ir.types import DType
 
@@ -17,26 +17,12 @@ Scalar = int | float | bool
 Operand = Value | Scalar
 
 
-def aligned(v: Value, shape: Sequence[Expr]) -> Callable[[Index], Expr]:
-    """Elements of a value broadcast to a shape."""
-    skip = len(shape) - v.rank
-
-    def at(index: Index) -> Expr:
-        own = [
-            i if equal(n, shape[k + skip]) else Num(0)
-            for k, (i, n) in enumerate(zip(index[skip:], v.shape, strict=True))
-        ]
-        return v[own]
-
-    return at
-
-
 def element(x: Operand, shape: Sequence[Expr], number: bool = True) -> Callable[[Index], Expr]:
     """Elements of a tensor or number broadcast to a shape; conditions as numbers if wanted."""
     if not isinstance(x, Value):
         kind = DType.F64 if isinstance(x, float) else DType.I64
         return lambda _: literal(x, kind if number else DType.I1)
-    at = aligned(x, shape)
+    at = broadcast(x, shape).at
     return (lambda i: numeric(at(i), x.dtype)) if number else at
 
 
@@ -44,7 +30,7 @@ def condition(x: Operand, shape: Sequence[Expr]) -> Callable[[Index], Expr]:
     """Elements as conditions: a number is one where it is not 0."""
     if not isinstance(x, Value):
         return lambda _: literal(bool(x), DType.I1)
-    at = aligned(x, shape)
+    at = broadcast(x, shape).at
     return at if x.dtype.is_bool else lambda i: Bin("!=", at(i), Num(0))
 
 

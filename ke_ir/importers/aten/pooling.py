@@ -233,9 +233,9 @@ def _uneven(
     if k == len(ins):
         return x[[*lead, *inner]]
     start, end = window_ends(place[k], ins[k], outs[k])
-    body: Callable[[Expr], Expr] = lambda j: _uneven(  # noqa: E731
-        node, x, lead, place, ins, outs, [*inner, j])  # fmt: skip
-    return Bin("/", node.builder.bounded("sum", start, end, body), Bin("-", end, start))
+    total = node.builder.bounded("sum", start, end, lambda j: _uneven(
+        node, x, lead, place, ins, outs, [*inner, j]))  # fmt: skip
+    return Bin("/", total, Bin("-", end, start))
 
 
 @aten("adaptive_max_pool2d.default", "adaptive_max_pool3d.default")

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from ke_ir.expr import Bin, Call, Expr, Num
-from ke_ir.importers.aten.pointwise import Scalar, aligned, scaled
+from ke_ir.importers.aten.pointwise import Scalar, scaled
 from ke_ir.importers.aten.reductions import softmax
 from ke_ir.importers.aten.views import broadcast
 from ke_ir.importers.graph import Index, Value
@@ -81,7 +81,7 @@ def linear(node: Node, x: Value, w: Value, bias: Value | None) -> Value:
 def _plus(
     node: Node, c: Value, total: Callable[[Index], Expr], beta: Scalar, alpha: Scalar
 ) -> Value:
-    base = aligned(c, node.shape)
+    base = broadcast(c, node.shape).at
     if not node.dtype.is_float:
         beta, alpha = int(beta), int(alpha)
     if beta == 0:
@@ -129,7 +129,7 @@ def attention(
     q, k, v = (broadcast(t, (*lead, *t.shape[-2:])) for t in (q, k, v))
     factor = scale if scale is not None else 1 / math.sqrt(whole(q.shape[-1]))
     shape = (*lead, q.shape[-2], k.shape[-2])
-    allowed = None if mask is None else aligned(mask, shape)
+    allowed = None if mask is None else broadcast(mask, shape).at
 
     def score(index: Index) -> Expr:
         *batch, i, j = index

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ke_ir.expr import Bin, Call, Expr, Num, Ref
+from ke_ir.importers.aten.views import cat
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.index import add, mul, number
 from ke_ir.importers.registry import Node, Unsupported, aten
@@ -176,17 +177,9 @@ def _at(x: Value, t: Expr) -> Value:
 
 def _side_by_side(node: Node, name: str, parts: Sequence[Value]) -> Value:
     """[T, B, 2 * H] of both directions."""
-    first, second = parts
-    h = first.shape[2]
-    shape = (*first.shape[:2], add(h, h) if number(h) is None else Num(2 * (number(h) or 0)))
-
-    def at(i: Index) -> Expr:
-        t, b, j = i
-        one = Ref(first.tensor, (t, b, j), Num(0))
-        other = Ref(second.tensor, (t, b, add(j, Num(-(number(h) or 0)))), Num(0))
-        return Call("select", (Bin("<", j, h), one, other))
-
-    return node.builder.define(name, shape, first.dtype, at)
+    steps, batch, hidden = parts[0].shape
+    shape = (steps, batch, mul(hidden, Num(len(parts))))
+    return cat(Node(name, node.builder, ((shape, parts[0].dtype),)), parts, 2)
 
 
 def _stacked(node: Node, parts: Sequence[Value], result: int) -> Value:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.indexing import wrapped_index
-from ke_ir.importers.aten.pointwise import Operand, Scalar, aligned, element, scaled, where
+from ke_ir.importers.aten.pointwise import Operand, Scalar, element, scaled, where
 from ke_ir.importers.aten.sorting import flattened, one_if, put
 from ke_ir.importers.aten.views import broadcast, outside, place
 from ke_ir.importers.graph import Index, Value, constant, literal, numeric
@@ -239,7 +239,7 @@ def index_put(
     rest = [k for k in range(x.rank) if k not in dims]
     shape = [*(x.shape[k] for k in rest[:start]), *common, *(x.shape[k] for k in rest[start:])]
     full = broadcast(values, shape)
-    ats = {k: aligned(v, common) for k, v in given}
+    ats = {k: broadcast(v, common).at for k, v in given}
 
     def write(j: Expr) -> list[Expr]:
         return list(reshaped([j], [product(common)], common, node.builder.known))
@@ -288,7 +288,7 @@ def _masked_put(
 def masked_scatter(node: Node, x: Value, mask: Value, source: Value) -> Value:
     """The next element of the source wherever the mask holds."""
     b, flat = node.builder, flattened(node, source)
-    at, old = aligned(mask, node.shape), element(x, node.shape, not node.dtype.is_bool)
+    at, old = broadcast(mask, node.shape).at, element(x, node.shape, not node.dtype.is_bool)
     n = product(node.shape)
 
     def held(j: Expr) -> Expr:

@@ -10,9 +10,8 @@ import math
 from collections.abc import Callable
 
 from ke_ir.expr import Bin, Call, Expr, Num
-from ke_ir.importers.aten.pointwise import aligned
 from ke_ir.importers.aten.reductions import along_dim, scanned
-from ke_ir.importers.aten.views import place
+from ke_ir.importers.aten.views import broadcast, place
 from ke_ir.importers.graph import Index, Value, constant
 from ke_ir.importers.index import add, number, product, reshaped
 from ke_ir.importers.registry import Node, Unsupported, aten
@@ -327,7 +326,7 @@ def logcumsumexp(node: Node, x: Value, dim: int) -> Value:
 @aten("isin.Tensor_Tensor")
 def isin(node: Node, x: Value, among: Value, _: bool, invert: bool) -> Value:
     flat = flattened(node, among)
-    at = aligned(x, node.shape)
+    at = broadcast(x, node.shape).at
 
     def element(i: Index) -> Expr:
         found = node.reduce("any", flat.shape, lambda j: Bin("==", at(i), flat[j]))
