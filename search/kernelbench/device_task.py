@@ -9,14 +9,16 @@ compiled, on new inputs with the cache flushed.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.utils import _pytree as pytree
 
 from ke_ir.importers.source import Problem, load_problem
 from ke_ir.importers.torch_export import Argument, dtype_of
@@ -26,7 +28,12 @@ from search.evaluation.verdict import FullSize, Outcome, StageResult
 from search.kernelbench import eager, judge, stages
 from search.kernelbench.eager import Tensors, tensors
 from search.kernelbench.stage import Stages
-from targets.gpu.device_worker import DEVICE, describe_device, device_to_itself
+from targets.gpu.device_worker import (
+    DEVICE,
+    describe_device,
+    device_shared,
+    device_to_itself,
+)
 from targets.gpu.generated import parse
 from targets.gpu.launch import Misbehaved, run_checked
 from targets.gpu.load import load_text
@@ -53,13 +60,10 @@ def run(request: Request, progress: Any) -> None:
     ``request``: what ``cpu_task`` replied for the target, with ``path``, ``target``, ``seconds``
     for each stage, and ``timed``, how long the timed part may last.
     """
-    with device_to_itself():
-        _Run(request, progress).run()
+    _Run(request, progress).run()
 
 
 class _Run:
-    problem: Problem
-
     def __init__(self, request: Request, progress: Any) -> None:
         self.request = request
         self.stages = Stages(progress, request["seconds"], _EXPECTED)
@@ -72,35 +76,48 @@ class _Run:
 
     def run(self) -> None:
         target = self.request["target"]
-        self.problem = load_problem(Path(self.request["path"]), seed=stages.SEED)
-        self.module: torch.nn.Module = self.problem.module.requires_grad_(False).to(DEVICE)
-        self.constants = {
-            path: tensor.to(DEVICE)
-            for path, tensor in torch.load(self.request["constants"], weights_only=True).items()
-        }
         for stage, step in (
             (stages.KERNELBENCH, self.kernelbench),
             (stages.NUMBERS, self.numbers),
             (stages.TIME, self.time),
         ):
             self.stages.attempt(stage, target, partial(_on_device, stage, step))
-            torch.cuda.empty_cache()
+
+    @cached_property
+    def problem(self) -> Problem:
+        return load_problem(Path(self.request["path"]), seed=stages.SEED)
+
+    @cached_property
+    def module(self) -> torch.nn.Module:
+        module: torch.nn.Module = self.problem.module
+        return module.requires_grad_(False).to(DEVICE)
+
+    @cached_property
+    def constants(self) -> Tensors:
+        found = torch.load(self.request["constants"], weights_only=True)
+        return {path: tensor.to(DEVICE) for path, tensor in found.items()}
 
     def inputs(self, seed: int) -> Any:
         """As the file makes them, on the device."""
         with torch.device(DEVICE):
             return eager.mapped(self.problem.draw(seed), lambda x: x.to(DEVICE))
 
-    def bound(self, inputs: Any) -> Tensors:
-        """What the launcher is called with: weights, buffers as they are now, and the inputs."""
+    def state(self) -> Tensors:
+        """Weights, constants, and buffers as they are now, by argument."""
         state = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
-        given = tensors(inputs)
         return {
-            a.name: (given[a.position] if a.source == "input" else
-                     self.constants[a.path] if a.source == "constant" else
-                     state[a.path].detach()).contiguous()
-            for a in self.arguments
+            a.name: (self.constants if a.source == "constant" else state)[a.path]
+            .detach().contiguous()
+            for a in self.arguments if a.source != "input"
         }  # fmt: skip
+
+    def bound(self, inputs: Any) -> Tensors:
+        """What the launcher is called with."""
+        state, given = self.state(), tensors(inputs)
+        return {
+            a.name: given[a.position].contiguous() if a.source == "input" else state[a.name]
+            for a in self.arguments
+        }
 
     def outputs(self, made: Any) -> list[torch.Tensor]:
         """What the launcher made, as the tensors that the module returns."""
@@ -188,30 +205,49 @@ class _Run:
     # ---- time ---------------------------------------------------------------------------------
 
     def time(self) -> StageResult:
-        inputs = self.inputs(stages.SEED)
-        flat, structure = torch.utils._pytree.tree_flatten(inputs)
-        places = [i for i, x in enumerate(flat) if isinstance(x, torch.Tensor)]
-
-        def with_tensors(*given: torch.Tensor) -> Any:
-            leaves = list(flat)
-            for place, tensor in zip(places, given, strict=True):
-                leaves[place] = tensor
-            return torch.utils._pytree.tree_unflatten(leaves, structure)
-
-        compiled = torch.compile(self.module, dynamic=False)
-        functions = {
-            "candidate": lambda *x: self.launcher(*self.bound(with_tensors(*x)).values()),
-            "eager": lambda *x: self.module(*with_tensors(*x)),
-            "torch.compile": lambda *x: compiled(*with_tensors(*x)),
-        }
-        given = [flat[i] for i in places]
+        """Warmed (and compiled) beside other problems, timed with the device to itself."""
+        contestants, places = self._contestants()
         with torch.no_grad():
-            timings, failures = time_interleaved(
-                functions, given, self.request["flush_bytes"], self.request["timed"]
-            )
+            with device_shared():
+                failures = _warmed(contestants, self._tensors(places))
+            ready = {n: f for n, f in contestants.items() if n not in failures}
+            with device_to_itself():
+                timings, later = time_interleaved(
+                    ready, self._tensors(places),
+                    self.request["flush_bytes"], self.request["timed"],
+                )  # fmt: skip
+        failures |= later
         if "candidate" not in timings:
             raise RuntimeError(f"timing failed: {failures['candidate']}")
         return self._timed(timings, failures)
+
+    def _contestants(self) -> tuple[dict[str, Callable[..., Any]], list[int]]:
+        """Each takes the tensors among the inputs, whose places among all are given as well."""
+        flat, structure = pytree.tree_flatten(self.inputs(stages.SEED))
+        places = [i for i, x in enumerate(flat) if isinstance(x, torch.Tensor)]
+        others = [None if isinstance(x, torch.Tensor) else x for x in flat]
+        state = self.state()
+        order = [(a.source == "input", a.position, a.name) for a in self.arguments]
+
+        def with_tensors(given: Sequence[torch.Tensor]) -> Any:
+            leaves = list(others)
+            for place, tensor in zip(places, given, strict=True):
+                leaves[place] = tensor
+            return pytree.tree_unflatten(leaves, structure)
+
+        def candidate(*given: torch.Tensor) -> Any:
+            return self.launcher(*(given[at] if own else state[name] for own, at, name in order))
+
+        compiled = torch.compile(self.module, dynamic=False)
+        return {
+            "candidate": candidate,
+            "eager": lambda *x: self.module(*with_tensors(x)),
+            "torch.compile": lambda *x: compiled(*with_tensors(x)),
+        }, places
+
+    def _tensors(self, places: Sequence[int]) -> list[torch.Tensor]:
+        flat = pytree.tree_leaves(self.inputs(stages.SEED))
+        return [flat[i].contiguous() for i in places]
 
     def _timed(
         self, timings: Mapping[str, Mapping[str, float]], failures: Mapping[str, str]
@@ -240,11 +276,51 @@ class _Run:
 
 
 def _on_device(stage: str, step: Callable[[], StageResult]) -> StageResult:
-    """A device that has no memory left for the check says nothing of the program."""
+    """A check beside other problems, or alone where the memory does not do for all.
+
+    A device that has no memory left for the check says nothing of the program. How ``time`` shares
+    the device is its own affair.
+    """
     try:
-        return step()
-    except torch.cuda.OutOfMemoryError as error:
+        if stage == stages.TIME:
+            return step()
+        with device_shared():
+            return step()
+    except RuntimeError as error:
+        if not _memory(error):
+            raise
+        error.__traceback__ = None  # its frames hold what was allocated
+    gc.collect()
+    try:
+        if stage == stages.TIME:
+            return step()
+        with device_to_itself():
+            return step()
+    except RuntimeError as error:
+        if not _memory(error):
+            raise
         return StageResult(stage, Outcome.SKIPPED, f"device memory: {one_line(error)}")
+
+
+def _memory(error: RuntimeError) -> bool:
+    """Whether the device had too little memory: torch, its libraries and Triton say it each in
+    their own way."""
+    text = str(error)
+    return "out of memory" in text or "ALLOC_FAILED" in text
+
+
+def _warmed(
+    functions: Mapping[str, Callable[..., Any]], given: Sequence[torch.Tensor]
+) -> dict[str, str]:
+    """Each called once, which compiles it; what failed."""
+    failures = {}
+    for name, function in functions.items():
+        try:
+            function(*given)
+            torch.cuda.synchronize()
+        except Exception as error:
+            failures[name] = one_line(error)
+    return failures
 
 
 def _trial_seeds() -> list[int]:

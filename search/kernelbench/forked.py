@@ -36,6 +36,8 @@ def cpu(request: Request, progress: Progress) -> Any:
 
 def device(request: Request, progress: Progress) -> Any:
     """``device_task.run`` in a process of its own."""
+    # Many problems compile their baselines at a time: none starts a pool of compilers for itself.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
     from search.kernelbench import device_task
 
     return _forked(device_task.run, request, progress)

@@ -20,6 +20,9 @@ from targets.registry import find_target
 _CPU = "search.kernelbench.forked:cpu"
 _DEVICE = "search.kernelbench.forked:device"
 
+_ON_ONE_DEVICE = 6
+"""Processes that are on a device at a time while they check; to time, each is alone there."""
+
 Notice = Callable[[ProblemFile, Sequence[Line]], None]
 """Called with a problem and all its lines once it is done."""
 
@@ -53,7 +56,8 @@ class Runner:
         self.settings = settings.filled()
         jobs = self.settings.jobs
         self._pool = Pool(jobs, max(1, (os.cpu_count() or 1) // jobs))
-        self._device_pool = Pool(1)
+        self._on_one = min(_ON_ONE_DEVICE, jobs)
+        self._device_pool = Pool(self._on_one, 1)
         self._here = {t: find_target(t).availability() for t in plan.targets}
 
     def run(self, problems: Sequence[ProblemFile]) -> None:
@@ -62,7 +66,7 @@ class Runner:
             self._pool,
             self._device_pool,
             ThreadPoolExecutor(self.settings.jobs) as cpu,
-            ThreadPoolExecutor(1) as device,
+            ThreadPoolExecutor(self._on_one) as device,
         ):
             try:
                 waiting: list[Future[Any]] = []

@@ -42,11 +42,26 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def device_to_itself() -> Iterator[None]:
-    """One worker at a time on the device, whoever started it; its memory is given back after."""
-    with (cache_folder() / "device.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    """Nobody else on the device, whoever started it; its memory is given back after."""
+    with _device(fcntl.LOCK_EX):
         yield
-        torch.cuda.empty_cache()
+
+
+@contextmanager
+def device_shared() -> Iterator[None]:
+    """On the device beside others that share it too: for what is not timed."""
+    with _device(fcntl.LOCK_SH):
+        yield
+
+
+@contextmanager
+def _device(operation: int) -> Iterator[None]:
+    with (cache_folder() / "device.lock").open("w") as lock:
+        fcntl.flock(lock, operation)
+        try:
+            yield
+        finally:
+            torch.cuda.empty_cache()
 
 
 def _serve(request: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,8 @@ Function = Callable[..., Any]
 
 _WARM_UP = 5
 _FEWEST, _MOST = 20, 300
+_SLOW = 5
+"""Rounds that do where the usual fewest would take far longer than was asked for."""
 _LONGEST_COVER_S = 5e-3
 _INPUT_SETS = 4
 
@@ -45,7 +47,9 @@ def time_interleaved(
     covers = _covers(flush, max(launches.values()))
     estimate = sum(_one(ready[name], sets[0], flush, covers) for name in ready)
     overhead = len(ready) * covers * _flush_seconds(flush)
-    rounds = max(_FEWEST, min(_MOST, int(seconds / max(estimate + overhead, 1e-6))))
+    round_seconds = max(estimate + overhead, 1e-6)
+    fewest = _FEWEST if _FEWEST * round_seconds < 3 * seconds else _SLOW
+    rounds = max(fewest, min(_MOST, int(seconds / round_seconds)))
     events: dict[str, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = {n: [] for n in ready}
     names = list(ready)
     for number in range(rounds):
