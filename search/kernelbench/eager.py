@@ -46,21 +46,28 @@ def doubled(x: torch.Tensor) -> torch.Tensor:
 
 
 def run(module: torch.nn.Module, inputs: Sequence[Any]) -> Given:
-    """Without gradients; the buffers are put back as they were."""
-    with buffers_kept(module), torch.no_grad():
+    """Without gradients; the module's tensors are put back as they were."""
+    with state_kept(module), torch.no_grad():
         outputs = pytree.tree_leaves(module(*inputs))
         after = {name: b.clone() for name, b in module.named_buffers()}
     return Given(outputs, after)
 
 
 @contextmanager
-def buffers_kept(module: torch.nn.Module) -> Iterator[None]:
-    """What is done with the module leaves its buffers as they were."""
+def state_kept(module: torch.nn.Module) -> Iterator[None]:
+    """What is done with the module leaves its buffers, and tensors that are plain attributes of
+    it, as they were."""
     before = {name: b.clone() for name, b in module.named_buffers()}
+    plain = [
+        (part, {k: v for k, v in vars(part).items() if isinstance(v, torch.Tensor)})
+        for part in module.modules()
+    ]
     try:
         yield
     finally:
         _restore(module, before)
+        for part, values in plain:
+            vars(part).update(values)
 
 
 def _restore(module: torch.nn.Module, before: Tensors) -> None:

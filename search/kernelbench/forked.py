@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -28,9 +29,13 @@ class ProcessEnded(Exception):
 
 def cpu(request: Request, progress: Progress) -> Any:
     """``cpu_task.run`` in a process of its own."""
-    from search.kernelbench import cpu_task
+    with _no_gpu():
+        from search.kernelbench import cpu_task
 
-    _warm()
+        _warm()
+    if not request["reduced"]:
+        # Nothing here runs on one, and each context would take its memory.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     return _forked(cpu_task.run, request, progress)
 
 
@@ -41,6 +46,20 @@ def device(request: Request, progress: Progress) -> Any:
     from search.kernelbench import device_task
 
     return _forked(device_task.run, request, progress)
+
+
+@contextmanager
+def _no_gpu() -> Iterator[None]:
+    """PyTorch, loaded in here, leaves the GPU alone: a context could not be used after the fork."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 @cache
