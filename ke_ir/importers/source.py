@@ -47,8 +47,8 @@ def load_problem(path: Path, name: str = "Model", seed: int = 0) -> Problem:
     """``name`` of a file, with ``get_inputs()`` and ``get_init_inputs()`` of the same file.
 
     A class is made with what ``get_init_inputs()`` gives (nothing without one); a function is taken
-    as it is. Random numbers are drawn from ``seed``. Raises ImportFailure. Runs the user's code:
-    call it in a process of its own.
+    as it is. Tensors that are plain attributes of a module become buffers. Random numbers are drawn
+    from ``seed``. Raises ImportFailure. Runs the user's code: call it in a process of its own.
     """
     import torch
 
@@ -68,7 +68,22 @@ def load_problem(path: Path, name: str = "Model", seed: int = 0) -> Problem:
             given = space["get_init_inputs"]() if "get_init_inputs" in space else []
             torch.manual_seed(seed)
             target = target(**given) if isinstance(given, dict) else target(*given)
+    if isinstance(target, torch.nn.Module):
+        _with_buffers(target)
     return Problem(path, target, space["get_inputs"], seed)
+
+
+def _with_buffers(module: Any) -> None:
+    """Tensors that are plain attributes become buffers, which move and change with the module:
+    `torch.export` refuses a module that writes to one that is not.
+    """
+    import torch
+
+    for part in module.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, torch.Tensor):
+                delattr(part, name)
+                part.register_buffer(name, value, persistent=False)
 
 
 def _executed(path: Path) -> dict[str, Any]:

@@ -104,12 +104,15 @@ class _Run:
 
     def state(self) -> Tensors:
         """Weights, constants, and buffers as they are now, by argument."""
-        state = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
-        return {
-            a.name: (self.constants if a.source == "constant" else state)[a.path]
-            .detach().contiguous()
-            for a in self.arguments if a.source != "input"
+        state = {
+            **self.constants, **dict(self.module.named_parameters()),
+            **dict(self.module.named_buffers()),
         }  # fmt: skip
+        return {
+            a.name: state[a.path].detach().contiguous()
+            for a in self.arguments
+            if a.source != "input"
+        }
 
     def bound(self, inputs: Any) -> Tensors:
         """What the launcher is called with."""

@@ -46,7 +46,7 @@ def doubled(x: torch.Tensor) -> torch.Tensor:
 
 
 def run(module: torch.nn.Module, inputs: Sequence[Any]) -> Given:
-    """Without gradients; the module's tensors are put back as they were."""
+    """Without gradients; the buffers are put back as they were."""
     with state_kept(module), torch.no_grad():
         outputs = pytree.tree_leaves(module(*inputs))
         after = {name: b.clone() for name, b in module.named_buffers()}
@@ -55,27 +55,18 @@ def run(module: torch.nn.Module, inputs: Sequence[Any]) -> Given:
 
 @contextmanager
 def state_kept(module: torch.nn.Module) -> Iterator[None]:
-    """What is done with the module leaves its buffers, and tensors that are plain attributes of
-    it, as they were."""
-    before = {name: b.clone() for name, b in module.named_buffers()}
-    plain = [
-        (part, {k: v for k, v in vars(part).items() if isinstance(v, torch.Tensor)})
+    """What is done with the module leaves its buffers as they were: the same tensors, too."""
+    before = [
+        (part, name, buffer, buffer.clone())
         for part in module.modules()
+        for name, buffer in part.named_buffers(recurse=False)
     ]
     try:
         yield
     finally:
-        _restore(module, before)
-        for part, values in plain:
-            vars(part).update(values)
-
-
-def _restore(module: torch.nn.Module, before: Tensors) -> None:
-    now = dict(module.named_buffers())
-    with torch.no_grad():
-        for name, value in before.items():
-            if name in now and now[name].shape == value.shape:
-                now[name].copy_(value)
+        with torch.no_grad():
+            for part, name, buffer, value in before:
+                setattr(part, name, buffer.copy_(value))
 
 
 def run_float64(module: torch.nn.Module, inputs: Sequence[Any]) -> Given:
@@ -86,13 +77,12 @@ def run_float64(module: torch.nn.Module, inputs: Sequence[Any]) -> Given:
 
 @contextmanager
 def _widened(module: torch.nn.Module) -> Iterator[None]:
-    """The module in float64: its tensors that are plain attributes too, and those that it makes.
+    """The module in float64, and the tensors that it makes.
 
     In place, one tensor after the other, since weights may be of gigabytes; going back is exact.
     """
-    plain = [x for part in module.modules() for x in vars(part).values()]
-    kept = [*module.parameters(), *module.buffers(), *plain]
-    changed = [(x, x.dtype) for x in kept if isinstance(x, torch.Tensor) and x.is_floating_point()]
+    kept = [*module.parameters(), *module.buffers()]
+    changed = [(x, x.dtype) for x in kept if x.is_floating_point()]
     usual = torch.get_default_dtype()
     try:
         torch.set_default_dtype(torch.float64)

@@ -69,7 +69,7 @@ def reduced(problem: Problem) -> Case:
 def _runs(problem: Problem, chosen: Mapping[Position, int]) -> bool:
     """Whether the module takes inputs of these sizes, others as they are. Nothing is computed."""
     # In fake mode a module's own buffers are real, and counting batches counts.
-    with eager.buffers_kept(problem.module):
+    with eager.state_kept(problem.module):
         try:
             with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
                 with Sizes(chosen):
