@@ -35,7 +35,7 @@ from search.kernelbench import eager, judge, stages
 from search.kernelbench.calls import Calls
 from search.kernelbench.eager import tensors
 from search.kernelbench.families import families
-from search.kernelbench.reduce import Case, DoesNotRun, reduced, without_values
+from search.kernelbench.reduce import Case, DoesNotRun, reduced, try_without_values, without_values
 from search.kernelbench.stage import Stages
 from targets.base import Presence, Target
 from targets.gpu.device import LEAST_FLUSH
@@ -98,23 +98,20 @@ class _Run:
     def load(self) -> StageResult:
         self.problem = load_problem(self.path, seed=stages.SEED)
         self.problem.module.requires_grad_(False)
-        self.case = reduced(self.problem)
         full = without_values(self.problem)
-        with Calls() as calls:
-            eager.run(self.problem.module, eager.mapped(self.case.inputs, torch.clone))
         total = sum(x.numel() * x.element_size() for x in tensors(full))
-        detail: dict[str, Any] = {
-            "sizes": [list(x.shape) for x in tensors(full)],
-            "families": families(calls.names, calls.products),
-        }
-        said = f"inputs of {total / 1e9:.3g} GB"
-        self.inputs = full
+        said, self.inputs = f"inputs of {total / 1e9:.3g} GB", full
+        detail: dict[str, Any] = {"sizes": [list(x.shape) for x in tensors(full)]}
         if self.request["reduced"]:
+            self.case = reduced(self.problem)
             self.inputs = self.case.inputs
             detail["reduced_sizes"] = [list(x.shape) for x in tensors(self.inputs)]
             detail["degenerate"] = self.degenerate()
             small = " and ".join("x".join(map(str, n)) for n in detail["reduced_sizes"])
             said += f", reduced to {small}"
+        calls = Calls()
+        try_without_values(self.problem, within=calls)
+        detail["families"] = families(calls.names, calls.products)
         return _passed(stages.LOAD, said, detail)
 
     def degenerate(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,16 +69,32 @@ def reduced(problem: Problem) -> Case:
 
 def _runs(problem: Problem, chosen: Mapping[Position, int]) -> bool:
     """Whether the module takes inputs of these sizes, others as they are. Nothing is computed."""
-    # In fake mode a module's own buffers are real, and counting batches counts.
-    with eager.state_kept(problem.module):
-        try:
-            with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-                with Sizes(chosen):
-                    inputs = problem.draw(problem.seed)
-                problem.module(*inputs)
-        except Exception:
-            return False
+    try:
+        try_without_values(problem, chosen)
+    except Exception:
+        return False
     return True
+
+
+def try_without_values(
+    problem: Problem,
+    chosen: Mapping[Position, int] | None = None,
+    within: AbstractContextManager[object] | None = None,
+) -> None:
+    """Run the module ``within`` a context, computing nothing.
+
+    At the ``chosen`` sizes, the problem's own where there are none. Raises what the module raises.
+    """
+    # In fake mode a module's own buffers are real, and counting batches counts.
+    with (
+        eager.state_kept(problem.module),
+        FakeTensorMode(allow_non_fake_inputs=True),
+        torch.no_grad(),
+    ):
+        with Sizes(chosen or {}):
+            inputs = problem.draw(problem.seed)
+        with within or nullcontext():
+            problem.module(*inputs)
 
 
 def _asked(problem: Problem) -> dict[Position, int]:
