@@ -359,14 +359,16 @@ def short(name: str) -> str:
 
 
 def live(equations: Sequence[Equation], outputs: set[str]) -> tuple[Equation, ...]:
-    """Those that an output needs."""
-    needed = set(outputs)
-    out = []
-    for e in reversed(equations):
-        if e.target in needed:
-            needed |= {n.tensor for n in walk(e.rhs) if isinstance(n, Ref)}
-            out.append(e)
-    return tuple(reversed(out))
+    """Those that an output needs. In a recurrence an equation may need one further down."""
+    bodies = {e.target: e.rhs for e in equations}
+    needed: set[str] = set()
+    waiting = set(outputs)
+    while waiting:
+        name = waiting.pop()
+        needed.add(name)
+        if name in bodies:
+            waiting |= {n.tensor for n in walk(bodies[name]) if isinstance(n, Ref)} - needed
+    return tuple(e for e in equations if e.target in needed)
 
 
 def tidied(e: Equation, shapes: Mapping[str, tuple[Expr, ...]], outputs: set[str]) -> Equation:

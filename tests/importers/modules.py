@@ -81,6 +81,17 @@ def rnn(make: Any, *, steps: int = 4, **options: Any) -> Made:
     return make(3, 5, batch_first=True, **options), (r(2, steps, 3),)
 
 
+class LastState(nn.Module):  # type: ignore[misc]
+    """An LSTM of which only the last hidden (0) or cell state (1) is given."""
+
+    def __init__(self, which: int) -> None:
+        super().__init__()
+        self.lstm, self.which = nn.LSTM(3, 5, num_layers=2), which
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.lstm(x)[1][self.which]
+
+
 CASES: dict[str, Callable[[], Made]] = {
     "linear": lambda: (nn.Linear(5, 7), (r(3, 5),)),
     "mlp": lambda: (nn.Sequential(nn.Linear(5, 7), nn.GELU(), nn.Linear(7, 2)), (r(3, 5),)),
@@ -156,6 +167,8 @@ CASES: dict[str, Callable[[], Made]] = {
     "rnn_relu_reverse": lambda: rnn(nn.RNN, nonlinearity="relu", bidirectional=True, bias=False),
     "lstm": lambda: rnn(nn.LSTM),
     "lstm_layers": lambda: rnn(nn.LSTM, num_layers=2, bidirectional=True),
+    "lstm_only_h_n": lambda: (LastState(0), (r(4, 2, 3),)),
+    "lstm_only_c_n": lambda: (LastState(1), (r(4, 2, 3),)),
     "gru_layers": lambda: rnn(nn.GRU, num_layers=2, bidirectional=True),
     "gru_one_step": lambda: rnn(nn.GRU, steps=1),
 }
