@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
+from ke_ir.derive.normal import depth
 from ke_ir.importers.torch_export import ImportFailure, import_module
 from ke_ir.ir import Module
 from ke_ir.printer import print_module
@@ -94,3 +97,13 @@ def test_dropout_in_training_is_refused_and_in_evaluation_nothing() -> None:
     with pytest.raises(ImportFailure, match="random"):
         import_module(nn.Dropout(0.5), (torch.randn(3),), "f")
     check(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).eval(), (torch.randn(2, 3),))
+
+
+@pytest.mark.parametrize("join", [torch.stack, torch.cat])
+@pytest.mark.parametrize("count", [33, 256, 1024])
+def test_many_tensors_are_joined_by_shallow_expressions(join: Any, count: int) -> None:
+    def f(x: torch.Tensor) -> Any:
+        return join([x * float(k) for k in range(count)])
+
+    op = check(f, (torch.randn(3, 4),), derived=count < 1024).op
+    assert max(depth(e.rhs) for e in op.equations) < 12

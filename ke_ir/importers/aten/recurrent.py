@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ke_ir.expr import Bin, Call, Expr, Num, Ref
-from ke_ir.importers.aten.views import cat
+from ke_ir.importers.aten.views import cat, stacked
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.index import add, mul, number
 from ke_ir.importers.registry import Node, Unsupported, aten
@@ -157,8 +157,8 @@ def layers(
                 kept.append(_at(state, end))
         x = outs[0] if ways == 1 else _side_by_side(node, f"{node.name}_l{n}_both", outs)
     out = _swapped(x) if batch_first else x
-    return [out.view(node.results[0][0], lambda i: i),
-            *(_stacked(node, kept, k + 1) for k, kept in enumerate(lasts))]  # fmt: skip
+    ends = [stacked(node, kept, 0, k, f"_last{k}") for k, kept in enumerate(lasts, 1)]
+    return [out.view(node.results[0][0], lambda i: i), *ends]
 
 
 def _swapped(x: Value) -> Value:
@@ -180,20 +180,6 @@ def _side_by_side(node: Node, name: str, parts: Sequence[Value]) -> Value:
     steps, batch, hidden = parts[0].shape
     shape = (steps, batch, mul(hidden, Num(len(parts))))
     return cat(Node(name, node.builder, ((shape, parts[0].dtype),)), parts, 2)
-
-
-def _stacked(node: Node, parts: Sequence[Value], result: int) -> Value:
-    shape, _ = node.results[result]
-    if len(parts) == 1:
-        return parts[0].view(shape, lambda i: i[1:])
-
-    def at(i: Index) -> Expr:
-        out = parts[-1][i[1:]]
-        for k in range(len(parts) - 2, -1, -1):
-            out = Call("select", (Bin("==", i[0], Num(k)), parts[k][i[1:]], out))
-        return out
-
-    return node.define(at, result, f"_last{result}")
 
 
 @aten("lstm.input")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from ke_ir.expr import Bin, Call, Expr, Num, Ref
-from ke_ir.importers.graph import Index, Value, literal, numeric
+from ke_ir.importers.graph import At, Index, Value, literal, numeric
 from ke_ir.importers.index import (
     add,
     equal,
@@ -217,40 +219,87 @@ def constant_pad(node: Node, x: Value, pad: Sequence[int], value: int | float) -
     ])  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Part:
+    """What stands in one stretch of a dim: its length, and its elements by the index within."""
+
+    size: Expr
+    at: At
+
+
+_MOST_PARTS = 32
+"""That one equation joins: an expression has a bounded number of operators."""
+
+
+def joined(node: Node, parts: Sequence[Part], at: int, result: int = 0, suffix: str = "") -> Value:
+    """Parts one after the other along a dim; many of them in equations that are joined in turn."""
+    shape, dtype = node.results[result]
+    starts: list[Expr] = [Num(0)]
+    for p in parts:
+        starts.append(add(starts[-1], p.size))
+
+    def between(first: int, last: int) -> Part:
+        size = sub(starts[last], starts[first])
+        own = Node(f"{node.name}_{first}", node.builder,
+                   (((*shape[:at], size, *shape[at + 1 :]), dtype),))  # fmt: skip
+        return Part(size, outside(own, joined(own, parts[first:last], at, 0, suffix), 0).at)
+
+    if len(parts) > _MOST_PARTS:
+        ends = [*range(0, len(parts), _MOST_PARTS), len(parts)]
+        grouped = [between(a, b) for a, b in pairwise(ends)]
+        return joined(node, grouped, at, result, suffix)
+
+    def element(index: Index) -> Expr:
+        found = [p.at([sub(j, start) if d == at else j for d, j in enumerate(index)])
+                 for p, start in zip(parts, starts, strict=False)]  # fmt: skip
+        return _chosen(index[at], starts, found)
+
+    return node.define(element, result, suffix)
+
+
+def _chosen(index: Expr, starts: Sequence[Expr], parts: Sequence[Expr]) -> Expr:
+    """The part in which an index lies, as a balanced tree, so that nothing is nested deep."""
+    if len(parts) == 1:
+        return parts[0]
+    half = len(parts) // 2
+    before = _chosen(index, starts[:half], parts[:half])
+    return Call("select", (Bin("<", index, starts[half]), before,
+                           _chosen(index, starts[half:], parts[half:])))  # fmt: skip
+
+
 @aten("cat.default", "concat.default")
 def cat(node: Node, parts: Sequence[Value], dim: int) -> Value:
     at = place(dim, len(node.shape))
     parts = [p for p in parts if p.rank == len(node.shape) and number(p.shape[at]) != 0]
     if len(parts) == 1:
         return parts[0]
-    sources = [outside(node, p, 0) for p in parts]
 
-    def pick(index: Index, k: int, start: Expr) -> Expr:
-        own = [sub(j, start) if d == at else j for d, j in enumerate(index)]
-        here = sources[k][own]
-        if not node.dtype.is_bool:
-            here = numeric(here, sources[k].dtype)
-        if k == len(sources) - 1:
-            return here
-        end = add(start, sources[k].shape[at])
-        return Call("select", (Bin("<", index[at], end), here, pick(index, k + 1, end)))
+    def part(x: Value) -> Part:
+        source = outside(node, x, 0)
+        if node.dtype.is_bool:
+            return Part(x.shape[at], source.at)
+        return Part(x.shape[at], lambda i: numeric(source[i], x.dtype))
 
-    return node.define(lambda i: pick(i, 0, Num(0)))
+    return joined(node, [part(x) for x in parts], at)
 
 
 @aten("stack.default")
 def stack(node: Node, parts: Sequence[Value], dim: int) -> Value:
     rank = len(node.shape)
-    at = dim + rank if dim < 0 else dim
+    return stacked(node, parts, dim + rank if dim < 0 else dim)
 
-    def at_index(index: Index) -> Expr:
-        own = [*index[:at], *index[at + 1 :]]
-        out = parts[-1][own]
-        for k in range(len(parts) - 2, -1, -1):
-            out = Call("select", (Bin("==", index[at], Num(k)), parts[k][own], out))
-        return out
 
-    return node.define(at_index)
+def stacked(
+    node: Node, parts: Sequence[Value], at: int, result: int = 0, suffix: str = ""
+) -> Value:
+    """Parts of one shape along a new dim; a view where there is one only."""
+
+    def part(x: Value) -> Part:
+        return Part(Num(1), lambda i: x[[*i[:at], *i[at + 1 :]]])
+
+    if len(parts) == 1:
+        return Value(*node.results[result], part(parts[0]).at)
+    return joined(node, [part(x) for x in parts], at, result, suffix)
 
 
 @aten("tril.default")
