@@ -42,6 +42,24 @@ class Value:
         return Value(tuple(shape), self.dtype, lambda i: self.at(where(i)))
 
 
+@dataclass(frozen=True)
+class Draw:
+    """Random numbers that a graph asks for, which whoever calls the program draws beforehand.
+
+    ``kind`` is ``bernoulli`` (probability of true), ``uniform`` (low, high) or ``normal`` (mean,
+    deviation), with its ``parameters``.
+    """
+
+    name: str
+    kind: str
+    parameters: tuple[float, ...]
+    shape: tuple[Expr, ...]
+    dtype: DType
+
+    def __str__(self) -> str:
+        return f"{self.kind}({', '.join(f'{p:g}' for p in self.parameters)})"
+
+
 def constant(value: int | float | bool, dtype: DType, shape: Sequence[Expr] = ()) -> Value:
     """A tensor of one number, of which nothing is stored."""
     return Value(tuple(shape), dtype, lambda _: literal(value, dtype))
@@ -68,6 +86,7 @@ class Builder:
 
     def __init__(self, reserved: Iterable[str] = ()) -> None:
         self.equations: list[Equation] = []
+        self.draws: list[Draw] = []
         self.types: dict[str, tuple[tuple[Expr, ...], DType]] = {}
         self.taken = {*reserved, *FUNCTIONS, *RESERVED}
         self.spans: dict[str, Interval] = {}
@@ -88,6 +107,14 @@ class Builder:
     def tensor(self, name: str, shape: Sequence[Expr], dtype: DType) -> Value:
         """The value of an input, or of the equation of that name."""
         return Value(tuple(shape), dtype, lambda i: Ref(name, tuple(i)), name)
+
+    def draw(
+        self, wanted: str, kind: str, shape: Sequence[Expr], dtype: DType, *of: float
+    ) -> Value:
+        """An input of random numbers, as ``Draw`` says."""
+        made = Draw(self.name(wanted), kind, of, tuple(shape), dtype)
+        self.draws.append(made)
+        return self.tensor(made.name, shape, dtype)
 
     def define(
         self, wanted: str, shape: Sequence[Expr], dtype: DType, body: At, reserved: bool = False

@@ -11,7 +11,7 @@ from typing import Any
 from ke_ir.diagnostics import Diagnostic
 from ke_ir.importers.sizes import DynamicDim, parsed
 from ke_ir.importers.source import load_problem
-from ke_ir.importers.torch_export import Imported, ImportFailure, import_module
+from ke_ir.importers.torch_export import Argument, Imported, ImportFailure, import_module
 from ke_ir.ir import Module
 from ke_ir.printer import print_module
 
@@ -61,14 +61,20 @@ def op_name(path: Path, name: str) -> str:
     return name if name and name[0].isalpha() else f"op_{name}"
 
 
+def _origin(a: Argument) -> str:
+    """Where an input comes from, in words."""
+    if a.draw is not None:
+        return f"random draw {a.position}, {a.draw}"
+    return f"input {a.position}" if a.source == "input" else f"{a.source} {a.path}"
+
+
 def header(found: Imported, path: Path, name: str) -> str:
     """Comments: where the op comes from, and what its inputs and outputs are in the module."""
     import torch
 
     lines = [f"# {name} of {path.name}, by torch.export of torch {torch.__version__}."]
     for a in found.arguments:
-        what = f"input {a.position}" if a.source == "input" else f"{a.source} {a.path}"
-        lines.append(f"#   {a.name}: {what}")
+        lines.append(f"#   {a.name}: {_origin(a)}")
     for r in found.results:
         what = f"output {r.position}" if r.source == "output" else f"{r.source} {r.path}, updated"
         lines.append(f"#   {r.name}: {what}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from ke_ir.diagnostics import Diagnostic
 from ke_ir.expr import Expr, Num, Range, Reduce, Ref, Var, rewrite, walk
-from ke_ir.importers.graph import Builder, Value, constant
+from ke_ir.importers.graph import Builder, Draw, Value, constant
 from ke_ir.importers.index import equal
 from ke_ir.importers.registry import Handler, Node, Unsupported, handlers
 from ke_ir.importers.sizes import DynamicDim, Symbols, dynamic_shapes
@@ -35,8 +35,9 @@ class Argument:
     """Where an input of the op comes from.
 
     ``source`` is ``input`` (the ``position``-th tensor among the module's inputs, counted in the
-    order of its flattened arguments), ``parameter``, ``buffer`` or ``constant``; for these
-    ``tensor`` is the ``torch.Tensor`` and ``path`` its name in the module.
+    order of its flattened arguments), ``random`` (the ``position``-th ``draw`` of the graph), or
+    ``parameter``, ``buffer`` or ``constant``; for these ``tensor`` is the ``torch.Tensor`` and
+    ``path`` its name in the module.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Argument:
     position: int = -1
     path: str = ""
     tensor: Any = None
+    draw: Draw | None = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Imported:
-    """An op, what to call it with, and what it gives."""
+    """An op, what to call it with, and what it gives.
+
+    ``draws``: how many times the graph draws random numbers, whether or not an output needs them.
+    """
 
     op: OpDef
     arguments: tuple[Argument, ...]
     results: tuple[Result, ...]
+    draws: int = 0
 
 
 def import_module(
@@ -198,6 +204,9 @@ class _Import:
                 self.guarded(node, self.call)
         if self.failures:
             raise ImportFailure(self.failures)
+        for position, draw in enumerate(self.builder.draws):
+            self.inputs.append(Param(draw.name, TensorType(draw.dtype, draw.shape)))
+            self.arguments.append(Argument(draw.name, "random", position, draw=draw))
         outputs, results = self.outputs()
         shapes = {p.name: p.type.shape for p in self.inputs} | {
             n: shape for n, (shape, _) in self.builder.types.items()
@@ -212,7 +221,8 @@ class _Import:
             tuple(self.symbols.declared), needed,
         )  # fmt: skip
         check(Module((op,)))
-        return Imported(op, tuple(self.arguments[i] for i in kept), tuple(results))
+        arguments = tuple(self.arguments[i] for i in kept)
+        return Imported(op, arguments, tuple(results), len(self.builder.draws))
 
     def guarded(self, node: Any, action: Any) -> None:
         """Collect what is unsupported; of what follows from it, only operators nobody imports."""

@@ -33,6 +33,7 @@ from search.evaluation.roofline import op_cost, roofline
 from search.evaluation.verdict import Outcome, StageResult
 from search.kernelbench import eager, judge, stages
 from search.kernelbench.calls import Calls
+from search.kernelbench.draws import OtherDraws, as_arguments
 from search.kernelbench.eager import tensors
 from search.kernelbench.families import families
 from search.kernelbench.reduce import Case, DoesNotRun, reduced, try_without_values, without_values
@@ -44,7 +45,7 @@ from targets.registry import find_target, knobs_for
 
 Request = Mapping[str, Any]
 
-_EXPECTED = (DoesNotRun, EvaluationError, MeaningError)
+_EXPECTED = (DoesNotRun, EvaluationError, MeaningError, OtherDraws)
 
 
 def run(request: Request, progress: Any) -> dict[str, Any]:
@@ -116,7 +117,8 @@ class _Run:
 
     def degenerate(self) -> str:
         """Why a trivial program would pass at these sizes; empty if none would."""
-        other = eager.run_float64(self.problem.module, eager.signed(self.inputs))
+        signed = eager.signed(self.inputs)
+        other = eager.run_float64(self.problem.module, signed, self.case.own.draws)
         pairs = zip(
             tensors(self.case.own.outputs), tensors(self.case.exact.outputs),
             tensors(other.outputs), strict=True,
@@ -151,12 +153,14 @@ class _Run:
     @cached_property
     def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
         """What the op is called with, by name."""
-        return {a.name: as_array(self._tensor(a)) for a in self.imported.arguments}
+        arguments = self.imported.arguments
+        drawn = as_arguments(arguments, self.imported.draws, self.case.own.draws)
+        return {a.name: as_array(self._tensor(a, drawn)) for a in arguments}
 
-    def _tensor(self, a: Argument) -> torch.Tensor:
+    def _tensor(self, a: Argument, drawn: eager.Tensors) -> torch.Tensor:
         if a.source == "input":
             return tensors(self.inputs)[a.position]
-        found: torch.Tensor = a.tensor
+        found: torch.Tensor = drawn[a.name] if a.source == "random" else a.tensor
         return found
 
     @cached_property
@@ -219,6 +223,7 @@ class _Run:
             "floor_seconds": self._floor(one.target),
             "flush_bytes": max(LEAST_FLUSH, 2 * one.target.spec.cache_bytes),
             "constants": str(self.folder / "constants.pt"),
+            "draws": self.imported.draws,
             "arguments": [replace(a, tensor=None) for a in self.imported.arguments],
             "results": list(self.imported.results),
         }

@@ -4,7 +4,8 @@ KernelBench's check: new inputs from each of five seeds, ``torch.allclose`` with
 gives, at KernelBench's tolerances. Ours: the module run in float64 on the device, every output and
 every buffer that it changes, on the inputs as given and with signed normal values; outputs
 poisoned, inputs unchanged, nothing stored outside. Time: interleaved with the module, eager and
-compiled, on new inputs with the cache flushed.
+compiled, on new inputs with the cache flushed. Random numbers that the module draws are noted while
+it runs and given to the program.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from search.evaluation.compare import BENCHMARK_TOLERANCE
 from search.evaluation.degenerate import trivial
 from search.evaluation.verdict import FullSize, Outcome, StageResult
 from search.kernelbench import eager, judge, stages
+from search.kernelbench.draws import OtherDraws, as_arguments, fresh
 from search.kernelbench.eager import Tensors, tensors
 from search.kernelbench.stage import Stages
 from targets.gpu.device_worker import (
@@ -51,7 +53,7 @@ _SAMPLE = 1 << 20
 """Elements of an output that are looked at first for whether it is degenerate."""
 _KINDS = ("given", "signed")
 """Inputs as the file makes them, and with signed normal values in place of every float."""
-_EXPECTED = (Misbehaved, RuntimeError)
+_EXPECTED = (Misbehaved, OtherDraws, RuntimeError)
 
 
 def run(request: Request, progress: Any) -> None:
@@ -111,12 +113,24 @@ class _Run:
         return {
             a.name: state[a.path].detach().contiguous()
             for a in self.arguments
-            if a.source != "input"
+            if a.source not in ("input", "random")
         }
 
-    def bound(self, inputs: Any) -> Tensors:
+    def draws(self, inputs: Any) -> list[torch.Tensor] | None:
+        """What the module draws in a run of its own; it draws the same when it is run next.
+
+        None where the op has no such inputs.
+        """
+        if not any(a.source == "random" for a in self.arguments):
+            return None
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            return eager.run(self.module, eager.mapped(inputs, torch.clone)).draws
+
+    def bound(self, inputs: Any, draws: Sequence[torch.Tensor] | None) -> Tensors:
         """What the launcher is called with."""
         state, given = self.state(), tensors(inputs)
+        drawn = as_arguments(self.arguments, self.request["draws"], draws or [])
+        state |= {name: x.to(DEVICE) for name, x in drawn.items()}
         return {
             a.name: given[a.position].contiguous() if a.source == "input" else state[a.name]
             for a in self.arguments
@@ -134,7 +148,8 @@ class _Run:
         passed, worst = 0, 0.0
         for seed in _trial_seeds():
             inputs = self.inputs(seed)
-            mine = self.outputs(self.launcher(*self.bound(inputs).values()))
+            bound = self.bound(inputs, self.draws(inputs))
+            mine = self.outputs(self.launcher(*bound.values()))
             with torch.no_grad():
                 theirs = tensors(self.module(*inputs))
             good = len(mine) == len(theirs)
@@ -152,8 +167,9 @@ class _Run:
     def numbers(self) -> StageResult:
         good, reasons, samples = True, [], []
         detail: dict[str, Any] = {}
+        draws = self.draws(self.inputs(stages.SEED))
         for kind in _KINDS:
-            found, sample = self._judged(kind)
+            found, sample = self._judged(kind, draws)
             torch.cuda.empty_cache()
             if not found:
                 reasons.append(f"not defined on {kind} inputs")
@@ -164,7 +180,7 @@ class _Run:
             reasons.append(f"{kind}: {text}")
             detail[kind] = {name: asdict(x) for name, x in found.items()}
         detail["degenerate"] = self._trivial(samples) and self._trivial(
-            [self._outputs(kind) for kind in _KINDS if kind in detail]
+            [self._outputs(kind, draws) for kind in _KINDS if kind in detail]
         )
         outcome = Outcome.PASSED if good else Outcome.FAILED
         return StageResult(stages.NUMBERS, outcome, f"run: {'; '.join(reasons)}", detail=detail)
@@ -173,24 +189,26 @@ class _Run:
         given = self.inputs(stages.SEED)
         return eager.signed(given) if kind == "signed" else given
 
-    def _judged(self, kind: str) -> tuple[dict[str, FullSize], Arrays]:
+    def _judged(
+        self, kind: str, draws: Sequence[torch.Tensor] | None
+    ) -> tuple[dict[str, FullSize], Arrays]:
         """Errors by output, and the beginning of each of the module's own outputs in float64.
 
         Nothing where float64 is not finite although the inputs were made here.
         """
         results, inputs = self.request["results"], self._of_kind(kind)
-        exact = eager.run_float64(self.module, inputs)
+        exact = eager.run_float64(self.module, inputs, draws)
         if kind == "signed" and not all(bool(x.isfinite().all()) for x in tensors(exact.outputs)):
             return {}, []
         wanted = [(n, torch_dtype(s.dtype), s.shape) for n, s in self.generated.outputs.items()]
-        got = run_checked(self.launcher, self.bound(inputs), wanted, DEVICE)
-        own = eager.run(self.module, inputs)
+        got = run_checked(self.launcher, self.bound(inputs, draws), wanted, DEVICE)
+        own = eager.run(self.module, inputs, draws)
         found = judge.compared(got, exact.tensors(results), own.tensors(results))
         return found, [x.flatten()[:_SAMPLE].cpu().numpy() for x in tensors(exact.outputs)]
 
-    def _outputs(self, kind: str) -> Arrays:
+    def _outputs(self, kind: str, draws: Sequence[torch.Tensor] | None) -> Arrays:
         """All that the module gives in float64."""
-        given = eager.run_float64(self.module, self._of_kind(kind))
+        given = eager.run_float64(self.module, self._of_kind(kind), draws)
         return [x.cpu().numpy() for x in tensors(given.outputs)]
 
     def _trivial(self, cases: Sequence[Arrays]) -> str:
@@ -230,7 +248,6 @@ class _Run:
         places = [i for i, x in enumerate(flat) if isinstance(x, torch.Tensor)]
         others = [None if isinstance(x, torch.Tensor) else x for x in flat]
         state = self.state()
-        order = [(a.source == "input", a.position, a.name) for a in self.arguments]
 
         def with_tensors(given: Sequence[torch.Tensor]) -> Any:
             leaves = list(others)
@@ -238,8 +255,13 @@ class _Run:
                 leaves[place] = tensor
             return pytree.tree_unflatten(leaves, structure)
 
+        def argument(a: Argument, given: Sequence[torch.Tensor]) -> torch.Tensor:
+            if a.draw is not None:  # the module draws within the time that it is given, too
+                return fresh(a.draw, DEVICE)
+            return given[a.position] if a.source == "input" else state[a.name]
+
         def candidate(*given: torch.Tensor) -> Any:
-            return self.launcher(*(given[at] if own else state[name] for own, at, name in order))
+            return self.launcher(*(argument(a, given) for a in self.arguments))
 
         compiled = torch.compile(self.module, dynamic=False)
         return {

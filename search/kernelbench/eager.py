@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from search.kernelbench.draws import Draws
+
 Tensors = dict[str, torch.Tensor]
 
 _SIGNED_SEED = 4242
@@ -17,10 +19,14 @@ _SIGNED_SEED = 4242
 
 @dataclass(frozen=True)
 class Given:
-    """What a run of a module gave: its outputs (flattened, in order) and its buffers after it."""
+    """What a run of a module gave: its outputs (flattened, in order) and its buffers after it.
+
+    ``draws`` are the random numbers that it drew on the way, in their order.
+    """
 
     outputs: list[Any]
     buffers: Tensors
+    draws: list[torch.Tensor]
 
     def tensors(self, results: Sequence[Any]) -> Tensors:
         """By output of the op. ``results``: ``(name, source, position, path)`` of each."""
@@ -45,12 +51,18 @@ def doubled(x: torch.Tensor) -> torch.Tensor:
     return x.to(torch.float64) if x.is_floating_point() else x
 
 
-def run(module: torch.nn.Module, inputs: Sequence[Any]) -> Given:
-    """Without gradients; the buffers are put back as they were."""
+def run(
+    module: torch.nn.Module, inputs: Sequence[Any], draws: Sequence[torch.Tensor] | None = None
+) -> Given:
+    """Without gradients; the buffers are put back as they were.
+
+    With ``draws``, those of another run, the module draws the same numbers; otherwise new ones.
+    """
     with state_kept(module), torch.no_grad():
-        outputs = pytree.tree_leaves(module(*inputs))
+        with Draws(draws) as drawn:
+            outputs = pytree.tree_leaves(module(*inputs))
         after = {name: b.clone() for name, b in module.named_buffers()}
-    return Given(outputs, after)
+    return Given(outputs, after, drawn.noted)
 
 
 @contextmanager
@@ -69,10 +81,12 @@ def state_kept(module: torch.nn.Module) -> Iterator[None]:
                 setattr(part, name, buffer.copy_(value))
 
 
-def run_float64(module: torch.nn.Module, inputs: Sequence[Any]) -> Given:
+def run_float64(
+    module: torch.nn.Module, inputs: Sequence[Any], draws: Sequence[torch.Tensor] | None = None
+) -> Given:
     """The same on the same values in float64. The module is as it was afterwards."""
     with _widened(module):
-        return run(module, mapped(tuple(inputs), doubled))
+        return run(module, mapped(tuple(inputs), doubled), draws)
 
 
 @contextmanager

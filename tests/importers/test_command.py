@@ -61,6 +61,16 @@ def test_evaluation_of_a_module(run: Run, file: Path) -> None:
     assert "correct" in done.out
 
 
+def test_random_draws_are_inputs_that_every_command_makes(run: Run, file: Path) -> None:
+    file.write_text(GOOD.replace("torch.relu(self.fc(x))", "torch.dropout(self.fc(x), 0.2, True)"))
+    done = run("import", f"{file}:Model")
+    assert "#   native_dropout_mask: random draw 0, bernoulli(0.8)" in done.out, done.err
+    assert "native_dropout_mask: i1[4, 8]" in done.out
+    done = run("eval", f"{file}:Model", "--targets", "kea")
+    assert done.code == 0, done.out + done.err
+    assert "correct" in done.out
+
+
 BAD = {
     "no_inputs": (GOOD.replace("get_inputs", "other"), "does not define `get_inputs`"),
     "raises": (GOOD.replace("return torch.relu", "return 1 / 0 * torch.relu"), "division by zero"),

@@ -93,12 +93,6 @@ def test_dtypes_without_a_form_are_refused() -> None:
         import_module(lambda x: x * 2, (torch.randn(3, dtype=torch.complex64),), "f")
 
 
-def test_dropout_in_training_is_refused_and_in_evaluation_nothing() -> None:
-    with pytest.raises(ImportFailure, match="random"):
-        import_module(nn.Dropout(0.5), (torch.randn(3),), "f")
-    check(nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).eval(), (torch.randn(2, 3),))
-
-
 @pytest.mark.parametrize("join", [torch.stack, torch.cat])
 @pytest.mark.parametrize("count", [33, 256, 1024])
 def test_many_tensors_are_joined_by_shallow_expressions(join: Any, count: int) -> None:

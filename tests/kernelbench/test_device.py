@@ -22,6 +22,29 @@ ROOT = Path(__file__).parents[2]
 RIGHT, WRONG, DEGENERATE = (
     str(next(OWN.glob(name))) for name in ("level1/15_*.py", "level1/8_*.py", "level2/20_*.py")
 )
+RANDOM = """
+import torch
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc, self.dropout = nn.Linear(8, 40), nn.Dropout(0.3)
+
+    def forward(self, x):
+        return torch.softmax(self.dropout(self.fc(x)) + torch.randn(x.size(0), 40), dim=1)
+
+
+def get_inputs():
+    return [torch.rand(6, 8)]
+
+
+def get_init_inputs():
+    return []
+"""
+"""Draws a mask and normal numbers."""
+
 CHANGES = (RIGHT, "", "", WRONG, "0.05", "0.5", DEGENERATE, "", "")
 
 Stages = dict[str, dict[str, Any]]
@@ -30,9 +53,12 @@ Stages = dict[str, dict[str, Any]]
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stages]:
     """Results by problem and stage."""
+    folder = tmp_path_factory.mktemp("out")
+    for name in ("random.py", "random_wrong.py"):
+        (folder / name).write_text(RANDOM)
     done = subprocess.run(
-        [sys.executable, "-m", "tests.kernelbench.rehearsal", str(tmp_path_factory.mktemp("out")),
-         *CHANGES],
+        [sys.executable, "-m", "tests.kernelbench.rehearsal", str(folder), *CHANGES,
+         str(folder / "random.py"), "", "", str(folder / "random_wrong.py"), "1.42857", "1.3"],
         capture_output=True, text=True, cwd=ROOT, env={**os.environ, "TRITON_INTERPRET": "1"},
     )  # fmt: skip
     if "interpreter cannot run" in done.stderr:
@@ -40,7 +66,8 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Stages]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Stages] = {}
     for row in map(json.loads, done.stdout.splitlines()):
-        found.setdefault(row["problem"], {})[row["stage"]] = row
+        problem = row["problem"].removeprefix(f"{folder}/")
+        found.setdefault(problem, {})[row["stage"]] = row
     return found
 
 
@@ -72,3 +99,11 @@ def test_a_degenerate_problem(rehearsed: dict[str, Stages]) -> None:
     found = rehearsed[DEGENERATE]
     assert found["numbers"]["outcome"] == "passed"
     assert found["numbers"]["detail"]["degenerate"] == "is zero within tolerance"
+
+
+def test_random_draws(rehearsed: dict[str, Stages]) -> None:
+    """The program gets what the module drew, anew in each trial; one that scales wrongly fails."""
+    assert {x["outcome"] for x in rehearsed["random.py"].values()} == {"passed"}, rehearsed
+    assert rehearsed["random.py"]["kernelbench"]["reason"].startswith("5 of 5 trials")
+    assert rehearsed["random_wrong.py"]["kernelbench"]["reason"].startswith("0 of 5 trials")
+    assert rehearsed["random_wrong.py"]["numbers"]["outcome"] == "failed"

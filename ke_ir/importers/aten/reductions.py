@@ -11,7 +11,7 @@ from ke_ir.importers.aten.pointwise import Scalar, converted
 from ke_ir.importers.aten.views import place
 from ke_ir.importers.graph import Index, Value, numeric
 from ke_ir.importers.index import add, number, product
-from ke_ir.importers.registry import Node, Unsupported, aten
+from ke_ir.importers.registry import Node, aten
 
 Dims = Sequence[int] | int | None
 
@@ -430,10 +430,3 @@ def batch_norm_inference(
 
     out = node.builder.define(node.name, x.shape, node.dtype, element)
     return [out, running_mean, running_var]
-
-
-@aten("native_dropout.default")
-def dropout(node: Node, x: Value, p: float, train: bool | None) -> list[Value]:
-    if train is False or p == 0:
-        return [x, node.define(lambda _: Bin("==", Num(0), Num(0)), 1)]
-    raise Unsupported("dropout in training mode draws random numbers; use `.eval()` or p = 0")
