@@ -108,6 +108,11 @@ class Context:
             return self.indices[name].ask("offsets")
         return self.values[name].text
 
+    def _is_tile(self, name: str) -> bool:
+        if name in self.indices:
+            return self.scope.loops[name].tile is not None
+        return self.values[name].type.rank > 0
+
     def integer(self, e: Expr, leaf: Callable[[str], str] | None = None, level: int = 0) -> str:
         """An integer expression as text; ``leaf`` gives the text of variables."""
         leaf = leaf or self.leaf
@@ -124,6 +129,8 @@ class Context:
             case Call(("begin" | "end") as fn, (Var(name),)):
                 return self.indices[name].ask("start" if fn == "begin" else "end")
             case Call(fn, args):
+                # Python's own functions compare whole tiles, where the text is interpreted.
+                fn = f"tl.{fn}imum" if any(map(self._is_tile, variables(e))) else fn
                 return f"{fn}({', '.join(self.integer(a, leaf) for a in args)})"
             case Bin(("//" | "%") as op, lhs, rhs) if not self.never_negative(lhs):
                 fn = self.helper("floor_divide" if op == "//" else "floor_modulo")

@@ -22,6 +22,12 @@ STRUCTURES = {
         "for %d = 0 to D tile 12 {\n%t = load %x[%ix, %d else 9.0] : f32[16, 12]\n"
         "store %t, %y[%i, %d]\n}}",
     ),
+    "clamped": kernel(  # coordinates that stay inside by `min` and `max`, of indices and of tiles
+        "(%x: f32[N], %idx: i32[N]) -> (%y: f32[N], %z: f32[N])", "N in 1..100 = 37",
+        "parallel %i = 0 to N tile 16 {\n%v = load %x[min(max(%i - 3, 0), N - 9)] : f32[16]\n"
+        "store %v, %y[%i]\n%ix = load %idx[%i] : i32[16]\n"
+        "%g = load %x[max(min(%ix * 5, N - 1), 2)] : f32[16]\nstore %g, %z[%i]\n}",
+    ),
     "shapes": kernel(
         "(%x: bf16[A, B, 3]) -> (%y: bf16[B, 3, A])", "A in 1..99 = 10, B in 1..99 = 21",
         "parallel %i = 0 to A tile 4, %j = 0 to B tile 8, %k = 0 to 3 order grouped(2) {\n"
