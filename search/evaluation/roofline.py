@@ -231,9 +231,14 @@ class _Counter:
         return matrix, vector + points
 
     def _points(self, er: EquationRanges, e: Expr, names: set[str]) -> float:
-        """Number of values of the indices among ``names`` that ``e`` depends on."""
+        """Number of values of the indices among ``names`` that ``e`` depends on.
+
+        None need be where an index goes over rows that data chooses: they may all be empty.
+        """
         used = {n.name for n in walk(e) if isinstance(n, Var) and n.name in names}
         ragged = {n for n in used if self._data_bound(er, n)}
+        if any(_chosen(bound) for n in ragged for bound in er.ranges[n]):
+            return 0.0
         covered = {
             v.name
             for n in ragged
@@ -288,6 +293,12 @@ class _Counter:
         rows = math.prod(shape[i] for i in scattered)
         different = rows * -math.expm1(draws * math.log1p(-1 / rows)) if rows > 1 else 1.0
         return different * math.prod(n for i, n in enumerate(shape) if i not in scattered)
+
+
+def _chosen(bound: Expr) -> bool:
+    """True if an element of another tensor says which element of a tensor the bound reads."""
+    refs = [n for n in walk(bound) if isinstance(n, Ref)]
+    return any(isinstance(n, Ref) for ref in refs for i in ref.indices for n in walk(i))
 
 
 def _factors(e: Expr) -> list[Expr]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ke_ir.derive import with_derived
 from ke_ir.ir import OpDef
 from ke_ir.parser import parse
 from search.evaluation.inputs import DISTRIBUTIONS, Role, integer_roles, make_inputs
+from search.evaluation.reference import make_case
 
 
 def op(text: str) -> OpDef:
@@ -85,3 +87,17 @@ def test_distributions_differ_and_repeat() -> None:
     assert (again == drawn["mixed"]).all()
     assert make_inputs(made, {}, made.sizes(), 1, "normal", positive=True)["x"].min() > 0
     assert make_inputs(made, {}, made.sizes(), 1, "normal")["n"].min() >= 0
+
+
+def test_inputs_are_smaller_where_an_output_would_overflow() -> None:
+    module = with_derived(
+        parse("""
+op @cube(x: f16[N], w: f16[N]) -> (y: f16[]) dims N = 4096 {
+  s[] = sum[i](x[i] * 0 + 1)
+  y[] = sum[i](x[i] * w[i] * s[]) / 8
+}""")
+    )
+    program, cube = module.programs["cube"], module.ops["cube"]
+    case = make_case(module, program, cube, cube.sizes(), 0, "uniform")
+    assert case.scale < 1 and "within reach" in case.note
+    assert 1 < case.expected["y"] < 65504

@@ -102,6 +102,16 @@ op @bag(x: f32[T, D], off: i32[B + 1]) -> (y: f32[B, D]) dims T = 100, D = 4, B 
     assert c.vector_flops == 100 * 4
 
 
+def test_rows_that_data_chooses_may_be_empty() -> None:
+    c = cost("""
+op @bag(x: f32[T, D], off: i32[V + 1], id: i32[B]) -> (y: f32[B, D])
+dims T = 100, D = 4, B = 10, V = 20
+{ y[b, d] = sum[t in off[id[b]] to off[id[b] + 1]](x[t, d] * x[t, 0]) }
+""")
+    assert c.bytes <= 4 * (20 + 1 + 10 + 10 * 4)
+    assert c.vector_flops == c.matrix_flops == 0
+
+
 def test_the_floor_is_the_slowest_of_memory_and_compute() -> None:
     memory = roofline(OpCost(10**9, 1e9, 0), SPEC, "f16", 1, 2.0)
     assert (memory.floor_seconds, memory.bound, memory.fraction) == (1.0, "memory", 0.5)
