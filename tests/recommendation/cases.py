@@ -204,7 +204,7 @@ CASES: Mapping[str, Case] = {
         truncate_inputs, truncated,
     ),
     "wukong_fm": Case(_sizes("B N D K", (2, 24, 72, 37), (1, 1, 1, 1), (3, 37, 131, 13))),
-    "pffn": Case(_sizes("B L D H", (2, 19, 48, 40), (1, 1, 1, 1), (3, 7, 131, 37))),
+    "pffn": Case(_sizes("B L D H", (2, 67, 72, 70), (1, 1, 1, 1), (3, 7, 131, 37))),
     "conv1d": Case(_sizes("B C O L", (2, 24, 16, 21), (1, 1, 1, 1), (3, 7, 13, 37))),
     "rms_norm_backward": Case(_sizes("B D", (37, 131), (1, 1), (7, 1031))),
     "sdpa_mlp": Case(

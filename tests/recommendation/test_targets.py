@@ -16,7 +16,7 @@ from ke_ir.ir import Module
 from ke_ir.rounding import rounding_of
 from search.evaluation.compare import capped, compare
 from targets.base import Presence, Target
-from targets.registry import find_target
+from targets.registry import find_target, knobs_for
 from tests.recommendation.cases import CASES, derived, meant, op_of, shipped
 
 PROGRAMS = [
@@ -41,7 +41,8 @@ def test_numbers(make: Callable[[str], Module], name: str, target: str) -> None:
     program = module.programs[name]
     sizes = op.sizes(CASES[name].sizes[0])
     inputs = CASES[name].inputs(name, sizes, 3)
-    got = here(target).run(module, program, {}, sizes, inputs).outputs
+    on = here(target)
+    got = on.run(module, program, knobs_for(on, module, program), sizes, inputs).outputs
     want = meant(name, inputs, sizes)
     bounds = evaluate_with_error(op, sizes, inputs, rounding_of(module, program))
     allowed = {
@@ -60,7 +61,8 @@ def test_compiles(name: str, target: str) -> None:
     """At the sizes of the file, within the limits of the target."""
     module = shipped(name)
     program = module.programs[name]
-    compiled = here(target).compile(module, program, {}, program.sizes())
+    on = here(target)
+    compiled = on.compile(module, program, knobs_for(on, module, program), program.sizes())
     assert len(compiled.resources) == len({call.kernel for call in program.calls})
     assert all(compiled.binary.values())
     assert not [x for r in compiled.resources.values() for x in r.exceeded]
