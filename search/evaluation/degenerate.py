@@ -49,7 +49,10 @@ def degenerate(subject: Subject) -> str:
 
 
 def trivial(values: list[Array], dtype: DType) -> str:
-    """Why an output that took these values on different inputs needs no work; empty if it does."""
+    """Why an output that took these values on different inputs needs no work; empty if it does.
+
+    With the values of one input alone, whether it depends on them cannot be told.
+    """
     numbers = [np.nan_to_num(v.astype(np.float64)) for v in values]
     tolerance = BENCHMARK_TOLERANCE.get(dtype, 0.0)
     if all(bool((np.abs(x) <= tolerance).all()) for x in numbers):
@@ -58,7 +61,7 @@ def trivial(values: list[Array], dtype: DType) -> str:
     allowed = tolerance + tolerance * abs(first)
     if all(x.size > 1 and bool((np.abs(x - first) <= allowed).all()) for x in numbers):
         return f"is {first:.6g} everywhere within tolerance"
-    if numbers[0].shape == numbers[1].shape:
+    if len(numbers) > 1 and numbers[0].shape == numbers[1].shape:
         slack = tolerance + tolerance * np.abs(numbers[0])
         if bool((np.abs(numbers[0] - numbers[1]) <= slack).all()):
             return "does not depend on the inputs within tolerance"

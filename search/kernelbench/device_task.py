@@ -1,17 +1,17 @@
 """What a worker does for one problem on a GPU, at the problem's own sizes.
 
 KernelBench's check: new inputs from each of five seeds, ``torch.allclose`` with what the module
-gives, at KernelBench's tolerances. Ours: the module run in float64 on the device, every output and
-every buffer that it changes, on the inputs as given and with signed normal values; outputs
-poisoned, inputs unchanged, nothing stored outside. Time: interleaved with the module, eager and
-compiled, on new inputs with the cache flushed. Random numbers that the module draws are noted while
-it runs and given to the program.
+gives, at KernelBench's tolerances; by PyTorch's defaults, and again with TF32 off. Ours: the module
+run in float64 on the device, every output and every buffer that it changes, on the inputs as given
+and with signed normal values; outputs poisoned, inputs unchanged, nothing stored outside. Time:
+interleaved with the module, eager and compiled, on new inputs with the cache flushed.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,7 +22,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from ke_ir.importers.source import Problem, load_problem
-from ke_ir.importers.torch_export import Argument, dtype_of
+from ke_ir.importers.torch_export import Argument, ImportFailure, dtype_of
 from search.evaluation.compare import BENCHMARK_TOLERANCE
 from search.evaluation.degenerate import trivial
 from search.evaluation.verdict import FullSize, Outcome, StageResult
@@ -79,7 +79,8 @@ class _Run:
     def run(self) -> None:
         target = self.request["target"]
         for stage, step in (
-            (stages.KERNELBENCH, self.kernelbench),
+            (stages.KERNELBENCH, partial(self.trials, stages.KERNELBENCH)),
+            (stages.FLOAT32, self.float32),
             (stages.NUMBERS, self.numbers),
             (stages.TIME, self.time),
         ):
@@ -144,7 +145,12 @@ class _Run:
 
     # ---- KernelBench's check ------------------------------------------------------------------
 
-    def kernelbench(self) -> StageResult:
+    def float32(self) -> StageResult:
+        with _no_tf32():
+            return self.trials(stages.FLOAT32)
+
+    def trials(self, stage: str) -> StageResult:
+        """KernelBench's check, by what PyTorch is set to at present."""
         passed, worst = 0, 0.0
         for seed in _trial_seeds():
             inputs = self.inputs(seed)
@@ -160,7 +166,7 @@ class _Run:
             passed += good
         said = f"{passed} of {_TRIALS} trials, |difference| up to {worst:.2g}"
         outcome = Outcome.PASSED if passed == _TRIALS else Outcome.FAILED
-        return StageResult(stages.KERNELBENCH, outcome, said)
+        return StageResult(stage, outcome, said)
 
     # ---- ours ---------------------------------------------------------------------------------
 
@@ -202,7 +208,8 @@ class _Run:
             return {}, []
         wanted = [(n, torch_dtype(s.dtype), s.shape) for n, s in self.generated.outputs.items()]
         got = run_checked(self.launcher, self.bound(inputs, draws), wanted, DEVICE)
-        own = eager.run(self.module, inputs, draws)
+        with _no_tf32():
+            own = eager.run(self.module, inputs, draws)
         found = judge.compared(got, exact.tensors(results), own.tensors(results))
         return found, [x.flatten()[:_SAMPLE].cpu().numpy() for x in tensors(exact.outputs)]
 
@@ -311,27 +318,46 @@ def _on_device(stage: str, step: Callable[[], StageResult]) -> StageResult:
             return step()
         with device_shared():
             return step()
-    except RuntimeError as error:
+    except _NO_MEMORY as error:
         if not _memory(error):
             raise
         error.__traceback__ = None  # its frames hold what was allocated
     gc.collect()
+    torch.cuda.empty_cache()
     try:
         if stage == stages.TIME:
             return step()
         with device_to_itself():
             return step()
-    except RuntimeError as error:
+    except _NO_MEMORY as error:
         if not _memory(error):
             raise
         return StageResult(stage, Outcome.SKIPPED, f"device memory: {one_line(error)}")
 
 
-def _memory(error: RuntimeError) -> bool:
+_NO_MEMORY = (RuntimeError, ImportFailure)
+"""What says so: the latter where it was the user's code that asked for memory."""
+
+
+def _memory(error: Exception) -> bool:
     """Whether the device had too little memory: torch, its libraries and Triton say it each in
     their own way."""
     text = str(error)
     return "out of memory" in text or "ALLOC_FAILED" in text
+
+
+@contextmanager
+def _no_tf32() -> Iterator[None]:
+    """PyTorch computes in float32 what is float32: by its default cuDNN may round to TF32."""
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [b.allow_tf32 for b in backends]
+    try:
+        for b in backends:
+            b.allow_tf32 = False
+        yield
+    finally:
+        for b, value in zip(backends, before, strict=True):
+            b.allow_tf32 = value
 
 
 def _warmed(

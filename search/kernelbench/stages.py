@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LOAD, IMPORT, DERIVE, OP, PROGRAM = "load", "import", "derive", "op", "program"
-COMPILE, NUMBERS, KERNELBENCH, TIME = "compile", "numbers", "kernelbench", "time"
+COMPILE, NUMBERS, TIME = "compile", "numbers", "time"
+KERNELBENCH, FLOAT32 = "kernelbench", "float32"
 
 SEED = 42
 """KernelBench's own: of weights and inputs, and of the seeds of its trials."""
@@ -16,7 +17,7 @@ COMMON = {
 }
 """Stages of the problem itself, by whether sizes are reduced. Full sizes are for devices: there
 float64 on the CPU is out of reach, and ``op`` and ``program`` with it."""
-ON_TARGET = {True: (COMPILE, NUMBERS), False: (COMPILE, KERNELBENCH, NUMBERS, TIME)}
+ON_TARGET = {True: (COMPILE, NUMBERS), False: (COMPILE, KERNELBENCH, FLOAT32, NUMBERS, TIME)}
 """Stages on each target, by whether sizes are reduced."""
 NEEDS = {
     LOAD: (),
@@ -27,7 +28,8 @@ NEEDS = {
     COMPILE: (DERIVE,),
     NUMBERS: (COMPILE,),
     KERNELBENCH: (COMPILE,),
-    TIME: (COMPILE, KERNELBENCH),
+    FLOAT32: (COMPILE,),
+    TIME: (COMPILE, FLOAT32),
 }
 """What must have passed before a stage is tried. One that fails is no reason to leave out another
 that can be tried without it."""
@@ -40,7 +42,8 @@ MEANING = {
     PROGRAM: "the program in float64 equals the `op`",
     COMPILE: "the program compiles within the target's limits",
     NUMBERS: "what was compiled, against the module run in float64",
-    KERNELBENCH: "KernelBench's own check",
+    KERNELBENCH: "KernelBench's own check, by PyTorch's defaults (cuDNN may round to TF32)",
+    FLOAT32: "KernelBench's own check, with PyTorch in full float32",
     TIME: "time beside PyTorch eager and `torch.compile`",
 }
 """For people: what it says that a stage passed."""

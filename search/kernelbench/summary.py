@@ -66,6 +66,9 @@ def summary(results: Results, plan: Plan) -> str:
     parts += ["## By family", _by_family(problems, plan)]
     parts += list(_degenerate(problems, plan))
     parts += ["## What failed, and why", _failures(problems)]
+    if not plan.reduced:
+        for target in plan.targets:
+            parts += _each(problems, target)
     return "\n\n".join(p for p in parts if p) + "\n"
 
 
@@ -130,23 +133,25 @@ def _speed(problems: Sequence[_Problem], target: str) -> Iterator[str]:
         return
     yield f"## Speed on {target}"
     yield (
-        "fast_p is the fraction of all problems that pass KernelBench's check and are more than p "
-        "times as fast as the baseline; geomean is over those that pass and were timed against it. "
+        "fast_p is the fraction of all problems that pass the check and are more than p times as "
+        "fast as the baseline; geomean is over those that pass and were timed against it. The "
+        "baselines run by PyTorch's defaults, TF32 in cuDNN included, whatever the check. "
         "Degenerate problems are in no figure of this table."
     )
     rows = []
     fair = [p for p in problems if not p.degenerate(target)]
     levels = sorted({p.level for p in fair})
-    for baseline in _BASELINES:
-        for level in (*levels, 0):
-            group = [p for p in fair if level in (0, p.level)]
-            name = f"level {level}" if level else "all"
-            rows.append([baseline, name, *_figures(group, target, baseline)])
-    yield _table(["against", "problems", "correct", "fast_1", "fast_2", "geomean"], rows)
+    for check in (stages.KERNELBENCH, stages.FLOAT32):
+        for baseline in _BASELINES:
+            for level in (*levels, 0):
+                group = [p for p in fair if level in (0, p.level)]
+                name = f"level {level}" if level else "all"
+                rows.append([check, baseline, name, *_figures(group, target, check, baseline)])
+    yield _table(["check", "against", "problems", "correct", "fast_1", "fast_2", "geomean"], rows)
 
 
-def _figures(group: Sequence[_Problem], target: str, baseline: str) -> list[str]:
-    correct = [p for p in group if p.passed(stages.KERNELBENCH, target)]
+def _figures(group: Sequence[_Problem], target: str, check: str, baseline: str) -> list[str]:
+    correct = [p for p in group if p.passed(check, target)]
     ratios = [s for p in correct if (s := p.speedup(target, baseline)) is not None]
     fast = [sum(s > limit for s in ratios) / max(1, len(group)) for limit in (1, 2)]
     return [f"{len(correct)} of {len(group)}", *(f"{f:.3f}" for f in fast), _geomean(ratios)]
@@ -163,22 +168,24 @@ def _by_family(problems: Sequence[_Problem], plan: Plan) -> str:
     header = ["family", "problems"]
     checks = [(s, t) for s, t in plan.stages() if s in _TELLING[plan.reduced]]
     header += [f"{s} {t}".strip() for s, t in checks]
-    header += [f"geomean {t}" for t in plan.targets if not plan.reduced]
+    header += [f"geomean over eager, {t}" for t in plan.targets if not plan.reduced]
     rows = []
     for family in in_order(p.families for p in problems):
         group = [p for p in problems if family in p.families]
         row = [family, str(len(group)), *(str(sum(p.passed(*c) for p in group)) for c in checks)]
         if not plan.reduced:
             fair = [p for p in group if not p.degenerate()]
-            row += [_figures([p for p in fair if not p.degenerate(t)], t, "eager")[-1]
-                    for t in plan.targets]  # fmt: skip
+            row += [
+                _figures([p for p in fair if not p.degenerate(t)], t, stages.FLOAT32, "eager")[-1]
+                for t in plan.targets
+            ]
         rows.append(row)
     return _table(header, rows)
 
 
 _TELLING: Mapping[bool, tuple[str, ...]] = {
     True: (stages.OP, stages.PROGRAM, stages.COMPILE, stages.NUMBERS),
-    False: (stages.COMPILE, stages.KERNELBENCH, stages.NUMBERS),
+    False: (stages.COMPILE, stages.KERNELBENCH, stages.FLOAT32, stages.NUMBERS),
 }
 
 
@@ -192,6 +199,28 @@ def _degenerate(problems: Sequence[_Problem], plan: Plan) -> Iterator[str]:
         yield "## Degenerate problems"
         yield "A trivial kernel passes them: they count for correctness and in no speed figure."
         yield "\n".join(f"- {p.key} {p.name}: {why}" for p, why in found)
+
+
+def _each(problems: Sequence[_Problem], target: str) -> Iterator[str]:
+    """A line for each problem that was timed."""
+    rows = []
+    for p in problems:
+        found = p.lines.get((stages.TIME, target))
+        if found is None or not found.passed:
+            continue
+        micro = 1e6 * float(found.detail["timings"]["candidate"]["median"])
+        ratios = [p.speedup(target, b) for b in _BASELINES]
+        checks = [
+            "yes" if p.passed(check, target) else "no"
+            for check in (stages.KERNELBENCH, stages.FLOAT32, stages.NUMBERS)
+        ]
+        rows.append([p.key, p.name, f"{micro:.1f}",
+                     *("-" if r is None else f"{r:.2f}" for r in ratios), *checks])  # fmt: skip
+    if rows:
+        yield f"## Each problem on {target}: measured"
+        yield "Microseconds; how many times as fast as each baseline; which checks it passes."
+        yield _table(["problem", "name", "time", *_BASELINES, stages.KERNELBENCH, stages.FLOAT32,
+                      stages.NUMBERS], rows)  # fmt: skip
 
 
 def _failures(problems: Sequence[_Problem]) -> str:

@@ -14,6 +14,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("triton")
 
+from search.evaluation.verdict import Outcome, StageResult
 from tests.kernelbench.conftest import OWN
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +76,7 @@ def test_a_program_that_is_right(rehearsed: dict[str, Stages]) -> None:
     """Both checks pass, changed buffers are among what is compared, and times are there."""
     found = rehearsed[RIGHT]
     assert {stage: x["outcome"] for stage, x in found.items()} == {
-        "kernelbench": "passed", "numbers": "passed", "time": "passed"
+        "kernelbench": "passed", "float32": "passed", "numbers": "passed", "time": "passed"
     }, found  # fmt: skip
     assert found["kernelbench"]["reason"].startswith("5 of 5 trials")
     assert set(found["numbers"]["detail"]) == {"given", "signed", "degenerate"}
@@ -86,13 +87,14 @@ def test_a_program_that_is_right(rehearsed: dict[str, Stages]) -> None:
 
 
 def test_a_program_that_is_wrong(rehearsed: dict[str, Stages]) -> None:
-    """A slope of 0.5 instead of 0.05: neither check lets it pass, and it is not timed."""
+    """A slope of 0.5 instead of 0.05: no check lets it pass, and it is not timed."""
     found = rehearsed[WRONG]
+    assert found["float32"]["outcome"] == "failed"
     assert found["kernelbench"]["outcome"] == "failed"
     assert found["kernelbench"]["reason"].startswith("0 of 5 trials")
     assert found["numbers"]["outcome"] == "failed"
     assert found["time"]["outcome"] == "skipped"
-    assert found["time"]["reason"] == "kernelbench failed"
+    assert found["time"]["reason"] == "float32 failed"
 
 
 def test_a_degenerate_problem(rehearsed: dict[str, Stages]) -> None:
@@ -107,3 +109,29 @@ def test_random_draws(rehearsed: dict[str, Stages]) -> None:
     assert rehearsed["random.py"]["kernelbench"]["reason"].startswith("5 of 5 trials")
     assert rehearsed["random_wrong.py"]["kernelbench"]["reason"].startswith("0 of 5 trials")
     assert rehearsed["random_wrong.py"]["numbers"]["outcome"] == "failed"
+
+
+@pytest.mark.parametrize("words", ["CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED"])
+def test_too_little_memory_beside_others(words: str) -> None:
+    """It is tried again alone; what is too much for that too says nothing of the program."""
+    from search.kernelbench.device_task import _on_device
+
+    asked: list[str] = []
+
+    def step(failures: int) -> StageResult:
+        asked.append(words)
+        if len(asked) <= failures:
+            raise RuntimeError(words)
+        return StageResult("numbers", Outcome.PASSED)
+
+    assert _on_device("numbers", lambda: step(1)).outcome is Outcome.PASSED
+    assert len(asked) == 2
+    asked.clear()
+    found = _on_device("numbers", lambda: step(2))
+    assert found.outcome is Outcome.SKIPPED and "device memory" in found.reason
+    with pytest.raises(RuntimeError, match="illegal"):
+        _on_device("numbers", _illegal)
+
+
+def _illegal() -> StageResult:
+    raise RuntimeError("an illegal memory access")

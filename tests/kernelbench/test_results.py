@@ -72,12 +72,12 @@ def test_figures_of_speed(tmp_path: Path, problems: list[ProblemFile]) -> None:
     ):
         results.add(complete(problem, 1.0, eager, why))
     page = summary(results, PLAN)
-    assert "| eager | all | 3 of 3 | 0.333 | 0.333 | 1.000 |" in page
-    assert "| torch.compile | all | 3 of 3 | 0.333 | 0.000 | 0.500 |" in page
+    assert "| float32 | eager | all | 3 of 3 | 0.333 | 0.333 | 1.000 |" in page
+    assert "| kernelbench | torch.compile | all | 3 of 3 | 0.333 | 0.000 | 0.500 |" in page
     assert "| kernelbench nvidia.sm_90 | 4 of 4 | 4 of 4 |" in page
     assert "1/4 MatrixVector: y is zero within tolerance" in page
     assert "**measured** on made up (sm_90), none" in page
-    assert "| convolution | 4 | 4 | 4 | 4 | 1.000 |" in page
+    assert "| convolution | 4 | 4 | 4 | 4 | 4 | 1.000 |" in page
     assert figures(results, PLAN)["passed"]["kernelbench nvidia.sm_90"] == 4
 
 
@@ -88,7 +88,7 @@ def test_wrong_problems_are_in_no_speed_figure(tmp_path: Path, problems: list[Pr
     results.add(lines)
     results.add([line(problems[1], PLAN, GPU, results_of(stages.KERNELBENCH, Outcome.FAILED))])
     page = summary(results, PLAN)
-    assert "| eager | all | 1 of 2 | 0.500 | 0.500 | 3.000 |" in page
+    assert "| kernelbench | eager | all | 1 of 2 | 0.500 | 0.500 | 3.000 |" in page
 
 
 def test_failures_are_grouped(tmp_path: Path, problems: list[ProblemFile]) -> None:
