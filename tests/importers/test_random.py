@@ -56,6 +56,7 @@ def several(x: torch.Tensor) -> Any:
 
 CASES: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "dropout": (nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.2), nn.Softmax(1)), (3, 4)),
+    "dropout_with_its_mask": (Calls(lambda x: torch.native_dropout(x, 0.3, True)), (3, 4)),
     "dropout_twice": (nn.Sequential(nn.Dropout(0.5), nn.ReLU(), nn.Dropout(0.1)), (3, 4)),
     "dropout_of_channels": (nn.Dropout2d(0.4), (2, 3, 4, 5)),
     "alpha_dropout": (nn.AlphaDropout(0.4), (3, 4)),
@@ -86,7 +87,7 @@ def test_with_what_pytorch_drew_it_computes_the_same(name: str) -> None:
     own = eager.run(module, (x,))
     exact = eager.run_float64(module, (x,), own.draws)
     for mine, theirs in zip(exact.outputs, own.outputs, strict=True):
-        torch.testing.assert_close(mine.float(), theirs, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(mine.to(theirs.dtype), theirs, rtol=1e-4, atol=1e-4)
     want = {n: t.numpy() for n, t in exact.tensors(found.results).items()}
     given = arguments(found, x, own.draws)
     compare(evaluate_op(found.op, None, given), want)
