@@ -117,13 +117,13 @@ class _Run:
             if a.source not in ("input", "random")
         }
 
-    def draws(self, inputs: Any) -> list[torch.Tensor] | None:
-        """What the module draws in a run of its own; it draws the same when it is run next.
+    @cached_property
+    def random(self) -> bool:
+        """Whether the module draws random numbers on the way."""
+        return any(a.source == "random" for a in self.arguments)
 
-        None where the op has no such inputs.
-        """
-        if not any(a.source == "random" for a in self.arguments):
-            return None
+    def draws(self, inputs: Any) -> list[torch.Tensor]:
+        """What the module draws in a run of its own; it draws the same when it is run next."""
         with torch.random.fork_rng(range(torch.cuda.device_count())):
             return eager.run(self.module, eager.mapped(inputs, torch.clone)).draws
 
@@ -154,7 +154,7 @@ class _Run:
         passed, worst = 0, 0.0
         for seed in _trial_seeds():
             inputs = self.inputs(seed)
-            bound = self.bound(inputs, self.draws(inputs))
+            bound = self.bound(inputs, self.draws(inputs) if self.random else None)
             mine = self.outputs(self.launcher(*bound.values()))
             with torch.no_grad():
                 theirs = tensors(self.module(*inputs))
@@ -173,7 +173,7 @@ class _Run:
     def numbers(self) -> StageResult:
         good, reasons, samples = True, [], []
         detail: dict[str, Any] = {}
-        draws = self.draws(self.inputs(stages.SEED))
+        draws = self.draws(self.inputs(stages.SEED)) if self.random else None
         for kind in _KINDS:
             found, sample = self._judged(kind, draws)
             torch.cuda.empty_cache()
