@@ -191,6 +191,13 @@ class Target(Protocol):
 
     def availability(self) -> Availability: ...
 
+    def start(self, module: Module, program: Program) -> Module:
+        """The module with a derived program changed, by rewrites, to what is known to be good here.
+
+        The module as it is where nothing is known. Its cost is that of the rewrites alone.
+        """
+        ...
+
     def knobs(self, program: Program, module: Module) -> Mapping[str, Sequence[int | str | bool]]:
         """The knob space: each knob with its legal values, the default first."""
         ...

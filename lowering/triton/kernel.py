@@ -8,19 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from ke_ir.expr import Bin, Num
-from ke_ir.ir import For, Kernel, LoopVar, Parallel, Yield
+from ke_ir.ir import For, Kernel, LoopVar, Parallel, Yield, statements
 from ke_ir.ops.arith import Binary, Cast, Cmp, Select, Unary
 from ke_ir.ops.base import Op, Stmt
 from ke_ir.ops.memory import Accumulate, Full, Iota, Load, Store
 from ke_ir.ops.shape import Broadcast, Dot, Expand, Permute, Reduce, Reshape, Scan
 from ke_ir.printer import print_head
+from ke_ir.scope import infer_types
 from lowering.triton import combine, elementwise, memory, shapes
 from lowering.triton.bounds import Interval
 from lowering.triton.context import Context, Index, is_innermost
 from lowering.triton.dims import KernelDims
 from lowering.triton.options import TritonOptions, Unsupported
 from lowering.triton.uses import mentions_word, updated_in_place
-from lowering.triton.values import Value
+from lowering.triton.values import Value, power_of_two
 from lowering.triton.writer import WIDTH, atom, call
 
 _LOWER: dict[type[Op], Callable[[Context, Any], None]] = {
@@ -32,6 +33,10 @@ _LOWER: dict[type[Op], Callable[[Context, Any], None]] = {
     Permute: shapes.lower_permute, Expand: shapes.lower_expand,
     Broadcast: shapes.lower_broadcast,
 }  # fmt: skip
+
+
+_TILE_ELEMENTS_PER_THREAD = 32
+_ACCUMULATORS_PER_THREAD = 64
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,21 @@ def _always_16(ctx: Context, name: str) -> bool:
 
 def _compile_options(ctx: Context) -> dict[str, Any]:
     stages = max(ctx.stages, default=1)
-    return {"num_warps": 4, "num_stages": stages, **ctx.options.knobs}
+    warps = default_warps(ctx.kernel, ctx.options.warp_size)
+    return {"num_warps": warps, "num_stages": stages, **ctx.options.knobs}
+
+
+def default_warps(kernel: Kernel, warp_size: int) -> int:
+    """Enough threads for the largest tile of a kernel."""
+    values = infer_types(kernel).values
+    dots = [s.result for s in statements(kernel.body) if isinstance(s, Dot) and s.result]
+    accumulators = max((values[result].elements for result in dots), default=0)
+    largest = max((tile.elements for tile in values.values()), default=1)
+    if accumulators:
+        warps = max(4, accumulators // (warp_size * _ACCUMULATORS_PER_THREAD))
+    else:
+        warps = largest // (warp_size * _TILE_ELEMENTS_PER_THREAD)
+    return min(8, power_of_two(warps)) if warps > 1 else 1
 
 
 # -- the grid ----------------------------------------------------------------------------------

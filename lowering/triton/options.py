@@ -28,10 +28,12 @@ class TritonOptions:
     With ``interpret`` the text is for Triton's interpreter: bf16 and fp8 are carried as float32
     and rounded explicitly. ``knobs`` are compile options for every kernel (``num_warps``,
     ``waves_per_eu`` ...); ``num_stages`` among them overrides the loops' ``stages``. ``units`` is
-    how many programs a persistent kernel launches (SMs or CUs).
+    how many programs a persistent kernel launches (SMs or CUs), ``warp_size`` how many threads a
+    warp has: without a knob that says how many warps there are, each kernel's tiles do.
     """
 
     traits: Traits
     interpret: bool = False
     knobs: Mapping[str, Knob] = field(default_factory=dict)
     units: int = 132
+    warp_size: int = 32

@@ -65,6 +65,9 @@ class _Target:
     target: Target
     text: str = ""
     knobs: Any = None
+    module: Any = None
+    """The derived program as the target begins with it."""
+    program: Any = None
 
 
 class _Run:
@@ -141,6 +144,11 @@ class _Run:
         self.module = with_derived(check(Module((op,))))
         self.program = self.module.programs[op.name]
         self._write("program.ir", print_module(self.module))
+        for name, one in self.targets.items():
+            one.module = one.target.start(self.module, self.program)
+            one.program = one.module.programs[op.name]
+            if one.module != self.module:
+                self._write(f"{name}.ir", print_module(one.module))
         kernels = {c.kernel for c in self.program.calls}
         calls = len(self.program.calls)
         detail = {"kernels": len(kernels), "calls": calls}
@@ -182,27 +190,35 @@ class _Run:
         return StageResult(stages.OP, _outcome(good), text)
 
     def check_program(self) -> StageResult:
-        got = interpret_program(self.module, self.program, self.sizes, self.arrays, exact=True)
-        good, text = judge.same(got, self.value, self.slack)
+        """The derived program, and each other one that a target begins with."""
+        different = [self.module]
+        different += [t.module for t in self.targets.values() if t.module not in different]
+        for module in different:
+            program = module.programs[self.program.name]
+            got = interpret_program(module, program, self.sizes, self.arrays, exact=True)
+            good, text = judge.same(got, self.value, self.slack)
+            if not good:
+                break
         return StageResult(stages.PROGRAM, _outcome(good), text)
 
     # ---- targets ------------------------------------------------------------------------------
 
     def compile(self, name: str, one: _Target) -> StageResult:
-        one.knobs = knobs_for(one.target, self.module, self.program)
-        compiled = one.target.compile(self.module, self.program, one.knobs, self.sizes)
+        one.knobs = knobs_for(one.target, one.module, one.program)
+        compiled = one.target.compile(one.module, one.program, one.knobs, self.sizes)
         self._write(f"{name}{compiled.source.suffix}", compiled.source.text)
         broken = [f"@{k}: {w}" for k, r in compiled.resources.items() for w in r.exceeded]
         if broken:
             return StageResult(stages.COMPILE, Outcome.FAILED, "; ".join(broken))
         one.text = compiled.source.text
-        return _passed(stages.COMPILE, "")
+        lower = precision_of(one.module, one.program, self.imported.op).lower
+        return _passed(stages.COMPILE, "; ".join(lower), {"lower_precision": list(lower)})
 
     def numbers(self, one: _Target) -> StageResult:
         found = one.target.availability()
         if found.presence is not Presence.HERE:
             return StageResult(stages.NUMBERS, Outcome.SKIPPED, f"compiled only: {found.reason}")
-        result = one.target.run(self.module, self.program, one.knobs, self.sizes, self.arrays)
+        result = one.target.run(one.module, one.program, one.knobs, self.sizes, self.arrays)
         results = self.imported.results
         found_errors = judge.compared(
             {r.name: as_tensor(result.outputs[r.name]) for r in results},
@@ -222,7 +238,7 @@ class _Run:
         torch.save(constants, self.folder / "constants.pt")
         return {
             "text": one.text,
-            "floor_seconds": self._floor(one.target),
+            "floor_seconds": self._floor(one),
             "flush_bytes": max(LEAST_FLUSH, 2 * one.target.spec.cache_bytes),
             "constants": str(self.folder / "constants.pt"),
             "draws": self.imported.draws,
@@ -230,12 +246,12 @@ class _Run:
             "results": list(self.imported.results),
         }
 
-    def _floor(self, target: Target) -> float:
+    def _floor(self, one: _Target) -> float:
         """The least time that the op can take on the target, in the fastest format it uses."""
         cost = op_cost(self.imported.op, self.sizes)
-        formats = precision_of(self.module, self.program, self.imported.op).formats
+        formats = precision_of(one.module, one.program, self.imported.op).formats
         return min(
-            roofline(cost, target.spec, name, parts, 1.0).floor_seconds
+            roofline(cost, one.target.spec, name, parts, 1.0).floor_seconds
             for name, parts in formats or (("f32", 1),)
         )
 

@@ -19,8 +19,8 @@ Function = Callable[..., Any]
 
 _WARM_UP = 5
 _FEWEST, _MOST = 20, 300
-_SLOW = 5
-"""Rounds that do where the usual fewest would take far longer than was asked for."""
+_FEWEST_SLOW, _SLOW_S = 5, 0.25
+"""Rounds that do where one takes so long."""
 _LONGEST_COVER_S = 5e-3
 _INPUT_SETS = 4
 
@@ -48,7 +48,7 @@ def time_interleaved(
     estimate = sum(_one(ready[name], sets[0], flush, covers) for name in ready)
     overhead = len(ready) * covers * _flush_seconds(flush)
     round_seconds = max(estimate + overhead, 1e-6)
-    fewest = _FEWEST if _FEWEST * round_seconds < 3 * seconds else _SLOW
+    fewest = _FEWEST if round_seconds < _SLOW_S else _FEWEST_SLOW
     rounds = max(fewest, min(_MOST, int(seconds / round_seconds)))
     events: dict[str, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = {n: [] for n in ready}
     names = list(ready)

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
 Space = dict[str, Sequence[int | str | bool]]
 
-_TILE_ELEMENTS_PER_THREAD = 32
-_ACCUMULATORS_PER_THREAD = 128
-
 
 class GpuTarget(ABC):
     """A GPU behind the protocol of ``targets.base.Target``, through Triton.
@@ -116,33 +113,18 @@ class GpuTarget(ABC):
             reason += "; without torch numbers cannot be interpreted either"
         return Availability(Presence.COMPILE_ONLY, reason, fix)
 
+    def start(self, module: Module, program: Program) -> Module:
+        """As it is."""
+        return module
+
     def knobs(self, program: Program, module: Module) -> Space:
-        """``num_warps``, ``num_stages`` (0: the loop's ``stages``) and the vendor's own."""
-        warps = self._default_warps(program, module)
+        """``num_warps`` (0: by each kernel's tiles), ``num_stages`` (0: the loop's ``stages``) and
+        the vendor's own."""
         return {
-            "num_warps": (warps, *(n for n in (1, 2, 4, 8, 16) if n != warps)),
+            "num_warps": (0, 1, 2, 4, 8, 16),
             "num_stages": (0, 1, 2, 3, 4, 5),
             **self.own_knobs(),
         }
-
-    def _default_warps(self, program: Program, module: Module) -> int:
-        """Enough threads for the largest tile of any kernel of the program."""
-        from ke_ir.ir import statements
-        from ke_ir.ops.shape import Dot
-        from ke_ir.scope import infer_types
-
-        warp, warps = self.specs[self.arch].warp_size, 1
-        for name in {call.kernel for call in program.calls}:
-            kernel = module.kernels[name]
-            values = infer_types(kernel).values
-            dots = [s.result for s in statements(kernel.body) if isinstance(s, Dot) and s.result]
-            accumulators = max((values[result].elements for result in dots), default=0)
-            largest = max((tile.elements for tile in values.values()), default=1)
-            if accumulators:
-                warps = max(warps, 4, accumulators // (warp * _ACCUMULATORS_PER_THREAD))
-            else:
-                warps = max(warps, largest // (warp * _TILE_ELEMENTS_PER_THREAD))
-        return min(8, 1 << (warps - 1).bit_length())
 
     def lower(
         self, module: Module, program: Program, knobs: Knobs, dims: Mapping[str, int]
@@ -170,6 +152,7 @@ class GpuTarget(ABC):
                 **{name: value for name, value in knobs.items() if value != 0},
             },
             units=self.spec.units,
+            warp_size=self.specs[self.arch].warp_size,
         )
         try:
             text = lower(module, program, dims, options)

@@ -84,6 +84,10 @@ class KeaTarget:
             return Availability(Presence.MISSING, f"no MLIR bindings: {missing}", _BINDINGS_FIX)
         return Availability(Presence.HERE, f"simulated, compiled with MLIR from `{package}`")
 
+    def start(self, module: Module, program: Program) -> Module:
+        """As it is."""
+        return module
+
     def knobs(self, program: Program, module: Module) -> Mapping[str, Sequence[int | str | bool]]:
         """``mapping``: how instances go to PEs. ``prefetch``: instances a PE holds loads for."""
         return _SPACE

@@ -9,6 +9,7 @@ from targets.gpu.target import GpuTarget, Space
 from targets.nvidia.specs import SPECS
 
 if TYPE_CHECKING:
+    from ke_ir.ir import Module, Program
     from lowering.triton.traits import Traits
 
 
@@ -31,6 +32,12 @@ class NvidiaTarget(GpuTarget):
             fp8_types=frozenset(fp8),
             dot_precisions=frozenset({"ieee", "tf32", "tf32x3", "bf16x3", "bf16x6"}),
         )
+
+    def start(self, module: Module, program: Program) -> Module:
+        """Products of f32 on the matrix units, in larger tiles where there is work enough."""
+        from targets.nvidia.start import started
+
+        return started(module, program, self.traits(), self.specs[self.arch])
 
     def own_knobs(self) -> Space:
         """``maxnreg`` caps the registers of a thread."""

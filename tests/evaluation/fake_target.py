@@ -61,6 +61,9 @@ class FakeTarget:
             return Availability(Presence.MISSING, "no fake here", "pip install fake")
         return Availability(Presence.HERE, "always here")
 
+    def start(self, module: Any, program: Any) -> Any:
+        return module
+
     def knobs(self, program: Any, module: Any) -> Mapping[str, Sequence[int | str | bool]]:
         return {"speed": (1, 2, 4)}
 

@@ -29,7 +29,8 @@ def request(path: str, folder: str, old: str, new: str) -> dict[str, Any]:
     knobs = {name: values[0] for name, values in target.knobs(run.program, run.module).items()}
     text = target._lower(run.module, run.program, knobs, run.sizes, interpreted=True).text
     assert old in text
-    found = run.for_device(cpu_task._Target(target, text.replace(old, new)))
+    one = cpu_task._Target(target, text.replace(old, new), knobs, run.module, run.program)
+    found = run.for_device(one)
     return {**given, **found, "target": "nvidia.sm_90", "timed": 0.01, "floor_seconds": 0.0}
 
 

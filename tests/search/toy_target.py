@@ -78,6 +78,9 @@ class ToyTarget:
     def availability(self) -> Availability:
         return Availability(Presence.HERE, "always here")
 
+    def start(self, module: Any, program: Any) -> Any:
+        return module
+
     def knobs(self, program: Any, module: Any) -> Mapping[str, Sequence[int | str | bool]]:
         return {"speed": (1, 2, 4)}
 

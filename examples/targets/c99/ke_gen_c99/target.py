@@ -95,6 +95,10 @@ class C99Target:
             return Availability(Presence.MISSING, f"there is no C compiler `{_compiler()}`", _FIX)
         return Availability(Presence.HERE, f"{processor()}, code by {found}")
 
+    def start(self, module: Module, program: Program) -> Module:
+        """As it is."""
+        return module
+
     def knobs(self, program: Program, module: Module) -> Mapping[str, Sequence[int | str | bool]]:
         """``optimise``: the compiler's -O. ``native``: use all instructions of this machine."""
         return {"optimise": (2, 3), "native": (False, True)}
