@@ -14,7 +14,7 @@ from ke_ir.derive.recurrent import Part, split
 from ke_ir.derive.scans import as_scan
 from ke_ir.derive.split import split_large
 from ke_ir.derive.tiles import Tiler
-from ke_ir.expr import Dim, Expr, Num, Range, Ref, evaluate_int, rewrite, walk
+from ke_ir.expr import Bin, Dim, Expr, Num, Range, Ref, evaluate_int, rewrite, walk
 from ke_ir.intervals import Interval
 from ke_ir.ir import (
     Item,
@@ -167,8 +167,11 @@ class _Derivation:
 
     def extent(self, r: Range) -> int | None:
         """Size of a range at the default sizes; None if it depends on data or other indices."""
+        lo, hi = lo_of(r), hi_of(r)
+        if isinstance(hi, Bin) and (hi.op, hi.lhs) == ("+", lo) and isinstance(hi.rhs, Num):
+            return int(hi.rhs.value)
         try:
-            return evaluate_int(hi_of(r), self.sizes) - evaluate_int(lo_of(r), self.sizes)
+            return evaluate_int(hi, self.sizes) - evaluate_int(lo, self.sizes)
         except (KeyError, ValueError):
             return None
 

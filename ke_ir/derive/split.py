@@ -6,36 +6,41 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ke_ir.derive.normal import Node, hi_of, is_dense
-from ke_ir.expr import Bin, Call, Num, Range, Reduce, Ref, Var
+from ke_ir.expr import Bin, Call, Expr, Num, Range, Reduce, Ref, Var
 
 SPLITTABLE = ("sum", "prod", "max", "min", "any", "all")
-FEW_PROGRAMS = 32
+FEW_PROGRAMS = 256
 LARGE = 1 << 16
 """Elements for each program from which splitting pays for a second kernel."""
+TILE = 1 << 12
+"""Elements of a contraction's result that one program computes."""
 PARTS = 512
 LEAST = 1 << 12
 """Elements that a part has at least."""
 
 
 def split_large(
-    nodes: list[Node], extent: Callable[[Range], int | None], keep: Mapping[str, object]
+    nodes: list[Node], extent: Callable[[Range], int | None], contractions: Mapping[str, object]
 ) -> list[Node]:
-    """Split the reductions that need it, except those named in ``keep``."""
+    """Split the reductions that need it."""
     out: list[Node] = []
     for n in nodes:
-        made = None if n.name in keep else split(n, extent)
-        out += made or [n]
+        out += split(n, extent, TILE if n.name in contractions else 1) or [n]
     return out
 
 
-def split(node: Node, extent: Callable[[Range], int | None]) -> list[Node] | None:
-    """The partial and the final reduction, or None if one kernel is as good."""
+def split(node: Node, extent: Callable[[Range], int | None], tile: int = 1) -> list[Node] | None:
+    """The partial and the final reduction, or None if one kernel is as good.
+
+    ``tile``: how many elements of the result one program computes.
+    """
     e = node.expr
     if not isinstance(e, Reduce) or e.kind not in SPLITTABLE:
         return None
     programs = terms = 1
     for r in node.indices:
         programs *= extent(r) or 1
+    programs = -(-programs // tile)
     for r in e.ranges:
         terms *= extent(r) or 1
     first = e.ranges[0]
@@ -49,17 +54,16 @@ def split(node: Node, extent: Callable[[Range], int | None]) -> list[Node] | Non
     hi = hi_of(first)
     part = Range("part" + first.name, Num(0), _parts(hi, chunk))
     start = Bin("*", Var(part.name), Num(chunk))
-    stop = Call("min", (Bin("+", start, Num(chunk)), hi))
+    stop: Expr = Bin("+", start, Num(chunk))
+    if not isinstance(hi, Num) or int(hi.value) % chunk:
+        stop = Call("min", (stop, hi))
     inner = replace(e, ranges=(Range(first.name, start, stop), *e.ranges[1:]))
     name = f"{node.name}_parts"
-    final = Reduce(e.kind, (part,), Ref(name, tuple(Var(r.name) for r in (*node.indices, part))))
-    return [Node(name, (*node.indices, part), inner), replace(node, expr=final)]
+    final = Reduce(e.kind, (part,), Ref(name, tuple(Var(r.name) for r in (part, *node.indices))))
+    return [Node(name, (part, *node.indices), inner), replace(node, expr=final)]
 
 
-def _parts(hi: object, chunk: int) -> Bin | Num:
-    from ke_ir.expr import Expr
-
-    assert isinstance(hi, Expr)
+def _parts(hi: Expr, chunk: int) -> Bin | Num:
     if isinstance(hi, Num):
         return Num(-(-int(hi.value) // chunk))
     return Bin("//", Bin("+", hi, Num(chunk - 1)), Num(chunk))

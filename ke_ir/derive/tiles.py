@@ -55,6 +55,8 @@ def below(n: int) -> int:
     return 1 << (max(1, n).bit_length() - 1)
 
 
+STRIDE = 16
+"""Up to which step of windows along memory tiles are made smaller."""
 STEPPED = 1024
 """Elements of the tiles that are carried from step to step."""
 ACROSS = 32
@@ -95,7 +97,21 @@ class Tiler:
             return self.scan(along, ELEMENTS >> level)
         if self.contractions:
             return self.contraction(level)
-        return self.elementwise(ELEMENTS >> level) if ELEMENTS >> level >= 16 else None
+        elements = (ELEMENTS >> level) // min(STRIDE, self.stride())
+        return self.elementwise(max(16, elements)) if ELEMENTS >> level >= 16 else None
+
+    def stride(self) -> int:
+        """The widest step in memory from one element of a tile to the next.
+
+        Windows that step by it read what lies between too, one after the other: so much memory
+        must stay near for as long.
+        """
+        steps = [1]
+        axes = {r.name for r in self.group.axes}
+        for n in self.group.members:
+            if any(self.size(r) > 1 for r in self.inner(n)):
+                steps += [_step(r.indices[-1], axes) for r in references(n) if r.indices]
+        return max(steps)
 
     def size(self, r: Range) -> int:
         n = self.extent(r)
@@ -362,6 +378,15 @@ class Tiler:
             repeats = tile is not None and self.size(r) > tile
             out.append(plain_loop(r, tile, 2 if repeats and i == len(order) - 1 else 1))
         return out
+
+
+def _step(e: Expr, axes: set[str]) -> int:
+    """The constant that one of ``axes`` is multiplied by in an index; 1 without one."""
+    found = [1]
+    for n in walk(e):
+        if isinstance(n, Bin) and n.op == "*" and isinstance(n.lhs, Var) and n.lhs.name in axes:
+            found += [int(n.rhs.value)] if isinstance(n.rhs, Num) else []
+    return max(found)
 
 
 def _names(ranges: Sequence[Range]) -> set[str]:
