@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import cached_property, partial
 from pathlib import Path
@@ -313,26 +313,30 @@ def _on_device(stage: str, step: Callable[[], StageResult]) -> StageResult:
     A device that has no memory left for the check says nothing of the program. How ``time`` shares
     the device is its own affair.
     """
+    found: StageResult | str = ""
+    for place in (device_shared, device_to_itself):
+        with nullcontext() if stage == stages.TIME else place():
+            found = _tried(step)
+        if isinstance(found, StageResult):
+            return found
+    return StageResult(stage, Outcome.SKIPPED, f"device memory: {found}")
+
+
+def _tried(step: Callable[[], StageResult]) -> StageResult | str:
+    """The step's result, or what it said of memory that was lacking, when all of it is free again.
+
+    Whoever is on the device next would lack what is not.
+    """
     try:
-        if stage == stages.TIME:
-            return step()
-        with device_shared():
-            return step()
+        return step()
     except _NO_MEMORY as error:
         if not _memory(error):
             raise
+        said = one_line(error)
         error.__traceback__ = None  # its frames hold what was allocated
     gc.collect()
     torch.cuda.empty_cache()
-    try:
-        if stage == stages.TIME:
-            return step()
-        with device_to_itself():
-            return step()
-    except _NO_MEMORY as error:
-        if not _memory(error):
-            raise
-        return StageResult(stage, Outcome.SKIPPED, f"device memory: {one_line(error)}")
+    return said
 
 
 _NO_MEMORY = (RuntimeError, ImportFailure)
