@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ke_ir.expr import Bin, Expr, Num, dims_of, evaluate_int, replace_dims
 from ke_ir.ir import (
@@ -86,7 +86,7 @@ class Launcher:
             self.out.line(f"({names},) = prepare({inputs}) if prepared is None else prepared")
         skip = set(prepared)
         body = [s for s in p.body if not isinstance(s, Once)]
-        self._body([s for s in body if not (isinstance(s, Temp) and s.name in skip)])
+        self._in_turn([s for s in body if not (isinstance(s, Temp) and s.name in skip)])
         self.out.line(f"return {', '.join(self.tensor_names[x.name] for x in p.outputs)}")
         extra = "out=None, prepared=None" if prepared else "out=None"
         head = call(f"def {p.name}", [*filter(None, [inputs]), "*", extra], WIDTH)
@@ -133,6 +133,26 @@ class Launcher:
         return [f"    {line}" for line in self.sizes.lines(checked=True)]
 
     # -- statements ----------------------------------------------------------------------------
+    def _in_turn(self, body: Sequence[ProgramStmt]) -> None:
+        """Temporaries are there from their first use to their last.
+
+        PyTorch gives their memory to later ones: kernels run in the order of their launches.
+        """
+        temps = {s.name: s.type for s in body if isinstance(s, Temp)}
+        steps = [s for s in body if not isinstance(s, Temp)]
+        used = [[n for n in dict.fromkeys(_tensors(s)) if n in temps] for s in steps]
+        last = {n: i for i, names in enumerate(used) for n in names}
+        made: set[str] = set()
+        for i, (step, names) in enumerate(zip(steps, used, strict=True)):
+            for name in names:
+                if name not in made:
+                    self._allocate(name, temps[name])
+            made.update(names)
+            self._body([step])
+            over = [self.tensor_names[n] for n in names if last[n] == i]
+            if over and i + 1 < len(steps):
+                self.out.line(f"del {', '.join(over)}")
+
     def _body(self, body: Iterable[ProgramStmt]) -> None:
         for s in body:
             if isinstance(s, Temp):
@@ -200,6 +220,13 @@ class Launcher:
             if p.name in kinds:
                 start = literal(identity(kinds[p.name], p.type.dtype), p.type.dtype)
                 self.out.line(f"{self._view(v)}.fill_({start})")
+
+
+def _tensors(s: ProgramStmt) -> Iterator[str]:
+    """The tensors that a statement of a program names, in order."""
+    for x in program_statements((s,)):
+        if isinstance(x, KernelCall):
+            yield from (v.tensor for v in (*x.args, *x.outs))
 
 
 def extent(v: LoopVar) -> Expr:

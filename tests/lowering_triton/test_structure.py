@@ -220,3 +220,30 @@ def test_a_derived_size_that_is_no_polynomial() -> None:
     )
     for size in (2, 51, 64):
         assert_same(*run_both(module, {"N": size}))
+
+
+def test_a_temporary_gives_its_memory_back_after_its_last_use() -> None:
+    """Each is made where it is first used; what comes after may have its memory."""
+    step = """kernel @k{0}(%x: f32[64]) -> (%y: f32[64]) {{
+      parallel %i = 0 to 64 tile 64 {{
+        %v = load %x[%i] : f32[64]
+        %w = add %v, {0}.5
+        store %w, %y[%i]
+      }}
+    }}
+    """
+    module = check(parse("".join(map(step.format, range(3))) + """
+    program @chain(%x: f32[64]) -> (%y: f32[64]) {
+      temp %a : f32[64]
+      temp %b : f32[64]
+      call @k0(%x) -> (%a)
+      call @k1(%a) -> (%b)
+      call @k2(%b) -> (%y)
+    }"""))  # fmt: skip
+    text = lowered(module, "chain").partition("def chain(")[2]
+    words = [line.split()[0] if " = torch.empty" in line else line.strip()
+             for line in text.splitlines() if " = torch.empty" in line or "[grid]" in line
+             or line.lstrip().startswith("del ")]  # fmt: skip
+    assert [w.partition("[")[0] for w in words] == [
+        "y", "a", "k0_kernel", "b", "k1_kernel", "del a", "k2_kernel"
+    ]  # fmt: skip
