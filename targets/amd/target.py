@@ -35,6 +35,12 @@ class AmdTarget(GpuTarget):
             dot_precisions=frozenset(precisions),
         )
 
+    def start(self, module: Module, program: Program) -> Module:
+        """Pipelines as deep as LDS has room for."""
+        from targets.amd.start import started
+
+        return started(module, program, self.specs[self.arch].shared_per_group)
+
     def own_knobs(self) -> Space:
         """``waves_per_eu`` asks for waves on a SIMD, ``matrix_instr_nonkdim`` the MFMA shape."""
         space: Space = {"waves_per_eu": (0, 1, 2, 3, 4), "matrix_instr_nonkdim": (0, 16, 32)}

@@ -1,0 +1,99 @@
+"""What GPU targets begin with: rewrites alone, and only where they pay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ke_ir.derive import with_derived
+from ke_ir.interpret import interpret_program
+from ke_ir.ir import For, Kernel, Module, statements
+from ke_ir.ops import Dot
+from ke_ir.parser import parse
+from ke_ir.verify import check
+from targets.amd.target import AmdTarget
+from targets.base import Target
+from targets.nvidia.target import NvidiaTarget
+
+LINEAR = "op @f(x: {t}[{m}, {k}], w: {t}[{n}, {k}]) -> (y: {t}[{m}, {n}]) {{\n" \
+         "  y[i, j] = sum[l](x[i, l] * w[j, l])\n}}"  # fmt: skip
+PRODUCT = LINEAR.replace("w: {t}[{n}, {k}]", "w: {t}[{k}, {n}]").replace("w[j, l]", "w[l, j]")
+
+
+def begun(target: Target, text: str, **sizes: object) -> tuple[Module, Module]:
+    """The derived module, and as the target begins with it, verified."""
+    derived = with_derived(check(parse(text.format(**sizes))))
+    return derived, check(target.start(derived, derived.programs["f"]))
+
+
+def dot(module: Module) -> tuple[Kernel, Dot]:
+    """The one product of f32 or f16 in a module, and its kernel."""
+    found = [(k, s) for k in module.kernels.values() for s in statements(k.body)
+             if isinstance(s, Dot)]  # fmt: skip
+    assert len(found) == 1
+    return found[0]
+
+
+def tiles(kernel: Kernel) -> dict[str, int | None]:
+    (parallel,) = kernel.body
+    loops = [s.var for s in statements(kernel.body) if isinstance(s, For)]
+    return {v.name: v.tile for v in (*parallel.vars, *loops)}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("text", "precision"), [(LINEAR, "tf32x3"), (PRODUCT, "bf16x6")])
+def test_large_products_on_nvidia(text: str, precision: str) -> None:
+    """From parts at float32's accuracy, in larger tiles; tf32x3 where all lies along the sum."""
+    _, module = begun(NvidiaTarget(), text, t="f32", m=2048, n=2048, k=1024)
+    kernel, product = dot(module)
+    assert product.precision == precision
+    assert set(tiles(kernel).values()) == {128, 64} and len(tiles(kernel)) == 3
+
+
+def test_small_products_keep_their_tiles() -> None:
+    """Larger ones would leave units without work."""
+    derived, module = begun(NvidiaTarget(), LINEAR, t="f32", m=256, n=256, k=256)
+    assert tiles(dot(module)[0]) == tiles(dot(derived)[0])
+    assert dot(module)[1].precision == "tf32x3"
+
+
+def test_half_precision_stays() -> None:
+    derived, module = begun(NvidiaTarget(), LINEAR, t="f16", m=2048, n=2048, k=256)
+    assert module == derived
+
+
+@pytest.mark.parametrize("text", [LINEAR, PRODUCT])
+def test_the_meaning_stays(text: str) -> None:
+    """Sizes that no tile divides."""
+    sizes = {"m": 1800, "n": 1810, "k": 300}
+    derived, module = begun(NvidiaTarget(), text, t="f32", **sizes)
+    assert module != derived and 128 in tiles(dot(module)[0]).values()
+    program = module.programs["f"]
+    random = np.random.default_rng(0)
+    inputs = {p.name: random.standard_normal(p.type.sizes({})).astype(np.float32)
+              for p in program.inputs}  # fmt: skip
+    got = interpret_program(module, program, {}, inputs, exact=True)["y"]
+    w = inputs["w"].astype(np.float64)
+    np.testing.assert_allclose(got, inputs["x"].astype(np.float64) @
+                               (w.T if text is LINEAR else w), rtol=1e-9, atol=1e-9)  # fmt: skip
+
+
+TWO = """op @f(x: f32[12, 512], u: f32[128, 512], v: f32[128, 512])
+  -> (a: f32[12, 128], b: f32[12, 128])
+{
+  a[i, j] = sum[l](x[i, l] * u[j, l])
+  b[i, j] = sum[l](x[i, l] * v[j, l])
+}"""
+
+
+def test_pipelines_fit_lds() -> None:
+    """Two products in one loop: three stages of their operands are more than 64 KiB."""
+    target = AmdTarget("gfx942")
+    module = with_derived(check(parse(TWO)))
+    deep = max(s.stages for k in module.kernels.values() for s in statements(k.body)
+               if isinstance(s, For))  # fmt: skip
+    started = target.start(module, module.programs["f"])
+    stages = [s.stages for k in started.kernels.values() for s in statements(k.body)
+              if isinstance(s, For)]  # fmt: skip
+    assert deep == 3 and max(stages) == 2
+    roomy = AmdTarget("gfx950").start(module, module.programs["f"])
+    assert roomy == module
