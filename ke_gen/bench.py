@@ -50,6 +50,9 @@ def bench() -> None:
               help="Memory limit for one problem; an equal share of all if 0.")  # fmt: skip
 @click.option("--timed", default=3.0, show_default=True, type=click.FloatRange(0.1),
               help="Seconds to spend on timing one problem.")  # fmt: skip
+@click.option("--tf32", is_flag=True,
+              help="Convolutions and recurrent layers in TF32, as PyTorch has them by default "
+                   "on a GPU; in float32 otherwise.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print counts as JSON, not one line each.")
 def kernelbench(
     path: Path,
@@ -63,6 +66,7 @@ def kernelbench(
     seconds: float,
     memory: float,
     timed: float,
+    tf32: bool,
     as_json: bool,
 ) -> int:
     """Judge KernelBench's problems, or others in its format, on each target.
@@ -78,7 +82,7 @@ def kernelbench(
     from search.kernelbench.stages import Plan
 
     chosen = _problems(path, level, problems)
-    plan = Plan(reduced, chosen_targets(targets))
+    plan = Plan(reduced, chosen_targets(targets), tf32)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except FileExistsError:

@@ -38,12 +38,15 @@ LOCAL_BYTES = 100 << 10
 """Bytes of live tiles that any target's local memory holds beside its own buffers."""
 
 
-def derive(op: OpDef, module: Module | None = None) -> tuple[Kernel | Program, ...]:
+def derive(
+    op: OpDef, module: Module | None = None, precision: Mapping[str, str] | None = None
+) -> tuple[Kernel | Program, ...]:
     """Kernels, and a program where there are several, that compute ``op``.
 
     The entry has the op's name, arguments and dims; names of the others begin with it. ``module``
     is the module to which they will be added: its names are avoided, and its source shows where
-    an op is wrong. Raises IRError if the op does not verify.
+    an op is wrong. ``precision`` is that of products of f32 (as ``dot`` has it), by equation; it is
+    ``ieee`` where none is said. Raises IRError if the op does not verify.
     """
     source = (module.source, module.file) if module is not None else ("", "")
     check(Module((op,), *source))
@@ -51,22 +54,27 @@ def derive(op: OpDef, module: Module | None = None) -> tuple[Kernel | Program, .
         i.name for i in module.items if isinstance(i, Kernel | Program)
     }  # fmt: skip
     if any(not is_carried(op, r) for r in recurrences(op)):
-        return _with_steps(op, taken)
-    return _Derivation(op, taken).run()
+        return _with_steps(op, taken, precision or {})
+    return _Derivation(op, taken, precision or {}).run()
 
 
-def with_derived(module: Module) -> Module:
-    """The module with a derivation for each op that has no kernel or program of its name."""
+def with_derived(module: Module, precision: Mapping[str, str] | None = None) -> Module:
+    """The module with a derivation for each op that has no kernel or program of its name.
+
+    ``precision``: as for ``derive``.
+    """
     have = {i.name for i in module.items if isinstance(i, Kernel | Program)}
     items: list[Item] = list(module.items)
     for op in module.ops.values():
         if op.name not in have:
-            made = derive(op, replace(module, items=tuple(items)))
+            made = derive(op, replace(module, items=tuple(items)), precision)
             items += made
     return replace(module, items=tuple(items))
 
 
-def _with_steps(op: OpDef, taken: set[str]) -> tuple[Kernel | Program, ...]:
+def _with_steps(
+    op: OpDef, taken: set[str], precision: Mapping[str, str]
+) -> tuple[Kernel | Program, ...]:
     """Kernels and a program that goes through the steps of the op's recurrences."""
     made = split(op, real_dtype(op), lambda r: not is_carried(op, r))
     taken = taken | {op.name}
@@ -78,7 +86,7 @@ def _with_steps(op: OpDef, taken: set[str]) -> tuple[Kernel | Program, ...]:
     def derived(part: OpDef) -> tuple[Program, dict[str, View]]:
         """The program of a part, and its own temporaries among those of the whole."""
         if id(part) not in done:
-            *own, program = _Derivation(part, taken).as_program()
+            *own, program = _Derivation(part, taken, _of_slices(part, precision)).as_program()
             kernels.extend(k for k in own if isinstance(k, Kernel))
             assert isinstance(program, Program)
             views: dict[str, View] = {}
@@ -115,6 +123,16 @@ def _with_steps(op: OpDef, taken: set[str]) -> tuple[Kernel | Program, ...]:
     return (*kernels, Program(op.name, op.inputs, op.outputs, op.dims, whole))
 
 
+def _of_slices(part: OpDef, precision: Mapping[str, str]) -> dict[str, str]:
+    """The precision of each equation of a part; a slice of one has a number after its name."""
+    out = dict(precision)
+    for e in part.equations:
+        name, _, number = e.target.rpartition("_")
+        if e.target not in out and number.isdigit() and name in out:
+            out[e.target] = out[name]
+    return out
+
+
 def is_carried(op: OpDef, r: Recurrence) -> bool:
     """True if one kernel goes through all steps of a recurrence, with the values at hand."""
     return is_elementwise(r, infer_ranges(op).shapes)
@@ -126,11 +144,11 @@ def real_dtype(op: OpDef) -> DType:
 
 
 class _Derivation:
-    def __init__(self, op: OpDef, taken: set[str]) -> None:
+    def __init__(self, op: OpDef, taken: set[str], precision: Mapping[str, str]) -> None:
         self.op, self.taken = op, taken
         self.sizes = op.sizes()
         outputs = {p.name: p.type for p in op.outputs}
-        self.context = Context(real_dtype(op), outputs, dim_spans(op))
+        self.context = Context(real_dtype(op), outputs, dim_spans(op), precision)
         self.tensors: dict[str, TensorType] = {p.name: p.type for p in op.inputs}
         self.temps: list[str] = []
         self.moved: dict[str, str] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ke_ir.derive.builder import Val
 from ke_ir.derive.normal import Node, free_indices
@@ -150,8 +150,8 @@ def common_dtype(a: DType | None, b: DType | None) -> DType | None:
 class DotProduct(Accumulator):
     """A contraction whose rows and columns are tiled by the loop variables named."""
 
-    def __init__(self, nest: Nest, c: Contraction, row: str, column: str) -> None:
-        self.k, self.c = nest, c
+    def __init__(self, nest: Nest, c: Contraction, row: str, column: str, precision: str) -> None:
+        self.k, self.c, self.precision = nest, c, precision
         assert isinstance(c.node.expr, Reduce)
         self.e = Reduce("sum", c.node.expr.ranges, Num(0))
         self.row, self.column = row, column
@@ -181,6 +181,8 @@ class DotProduct(Accumulator):
         with b.axis_order(tiled.name, self.column):
             other = self.side(self.c.b, tiled, (tiled.name, self.column), zero=not safe)
         dot = Dot(str(a.x), str(other.x), str(carried[0].x))
+        if self.operand is DType.F32:
+            dot = replace(dot, precision=self.precision)
         return [b.emit(dot, self.dtype, self.axes)]
 
     def is_finite_at(self, e: Expr, out: str) -> bool:

@@ -23,11 +23,15 @@ from ke_ir.types import DType, TensorType
 
 @dataclass(frozen=True)
 class Context:
-    """What all kernels of one op share: the dtype of its floats, its outputs, sizes of its dims."""
+    """What all kernels of one op share: the dtype of its floats, its outputs, sizes of its dims.
+
+    ``precision`` is that of products of f32, by equation; where none is said, ``ieee``.
+    """
 
     real: DType
     outputs: Mapping[str, TensorType]
     spans: dict[str, Interval]
+    precision: Mapping[str, str]
 
 
 @dataclass
@@ -127,7 +131,8 @@ class Emitter:
                 c.node, substitute(c.a, values), substitute(c.b, values), c.outer, c.rows,
                 c.columns, c.terms,
             )  # fmt: skip
-            return DotProduct(self.nest, c, self.names[row], self.names[column])
+            precision = self.context.precision.get(c.node.origin, "ieee")
+            return DotProduct(self.nest, c, self.names[row], self.names[column], precision)
         return accumulator(self.nest, e)
 
     def pointwise(self, nodes: Sequence[Node]) -> None:

@@ -78,7 +78,8 @@ class Node:
     """``name[indices] = expr``, with all ranges given.
 
     ``expr`` is pointwise, or a reduction of a pointwise body; with a ``scan`` it is what one place
-    adds, with a ``state`` the value at one step. Indices start at 0.
+    adds, with a ``state`` the value at one step. Indices start at 0. ``origin`` is the equation
+    that it is of.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Node:
     expr: Expr
     scan: Scan | None = None
     state: State | None = None
+    origin: str = ""
 
     @property
     def is_reduction(self) -> bool:
@@ -127,6 +129,7 @@ class Node:
             substitute(self.expr, values),
             scan,
             state,
+            self.origin,
         )
 
 
@@ -196,9 +199,9 @@ class Normalizer:
         rhs = self.inline(rhs)
         context = {r.name: r for r in indices}
         rhs = self.extract(rhs, context, target)
-        node = Node(target, indices, rhs)
+        node = Node(target, indices, rhs, origin=target)
         if isinstance(rhs, Reduce) and set(free_indices(rhs)) != set(node.index_names):
-            node = replace(node, expr=self.as_node(rhs, context, f"{target}_{rhs.kind}"))
+            node = replace(node, expr=self.as_node(rhs, context, target))
         again = target in self.repeated
         if node.is_reduction or self.is_epilogue(node) or is_large(node.expr, again):
             self.add(node)
@@ -224,7 +227,7 @@ class Normalizer:
             rhs = self.inline(self.alpha(_with_states(eq.equation.rhs, r), values, eq))
             rhs = self.extract(rhs, context, target, False)
             state = State(names[r.index], r.step < 0, start, r.targets)
-            made.append(Node(target, indices, rhs, state=state))
+            made.append(Node(target, indices, rhs, state=state, origin=target))
         for node in made:
             self.add(node)
 
@@ -347,11 +350,11 @@ class Normalizer:
                 ]
                 body = self.extract(body, inner, target, False)
                 made = Reduce(kind, tuple(bounds), body, loc=e.loc)
-                return made if root else self.as_node(made, context, f"{target}_{kind}")
+                return made if root else self.as_node(made, context, target)
         return e
 
-    def as_node(self, e: Reduce, context: Mapping[str, Range], name: str) -> Expr:
-        """A node for a reduction inside an expression; an equal earlier one serves again."""
+    def as_node(self, e: Reduce, context: Mapping[str, Range], target: str) -> Expr:
+        """A node for a reduction inside an equation; an equal earlier one serves again."""
         free = [n for n in context if n in set(free_indices(e))]
         if not all(is_dense(context[n]) for n in free):
             return e
@@ -359,10 +362,11 @@ class Normalizer:
         if key not in self.same:
             names = {n: self.unique(n) for n in free}
             indices = tuple(context[n] for n in free)
+            name = f"{target}_{e.kind}"
             while name in self.taken:
                 name += "_"
             self.taken.add(name)
-            self.same[key] = Node(name, indices, e).renamed(names)
+            self.same[key] = Node(name, indices, e, origin=target).renamed(names)
             self.add(self.same[key])
         return Ref(self.same[key].name, tuple(Var(n) for n in free))
 

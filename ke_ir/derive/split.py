@@ -60,7 +60,8 @@ def split(node: Node, extent: Callable[[Range], int | None], tile: int = 1) -> l
     inner = replace(e, ranges=(Range(first.name, start, stop), *e.ranges[1:]))
     name = f"{node.name}_parts"
     final = Reduce(e.kind, (part,), Ref(name, tuple(Var(r.name) for r in (part, *node.indices))))
-    return [Node(name, (part, *node.indices), inner), replace(node, expr=final)]
+    parts = Node(name, (part, *node.indices), inner, origin=node.origin)
+    return [parts, replace(node, expr=final)]
 
 
 def _parts(hi: Expr, chunk: int) -> Bin | Num:

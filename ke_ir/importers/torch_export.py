@@ -63,12 +63,15 @@ class Imported:
     """An op, what to call it with, and what it gives.
 
     ``draws``: how many times the graph draws random numbers, whether or not an output needs them.
+    ``tf32``: the equations of convolutions and recurrent layers, whose products PyTorch by its
+    defaults computes in TF32 where a GPU has it.
     """
 
     op: OpDef
     arguments: tuple[Argument, ...]
     results: tuple[Result, ...]
     draws: int = 0
+    tf32: tuple[str, ...] = ()
 
 
 def import_module(
@@ -191,6 +194,7 @@ class _Import:
         self.program, self.op_name = program, name
         self.values: dict[Any, Any] = {}
         self.failures: list[Diagnostic] = []
+        self.tf32: list[str] = []
         self.inputs: list[Param] = []
         self.arguments: list[Argument] = []
         self.symbols = Symbols(dynamic)
@@ -222,7 +226,9 @@ class _Import:
         )  # fmt: skip
         check(Module((op,)))
         arguments = tuple(self.arguments[i] for i in kept)
-        return Imported(op, arguments, tuple(results), len(self.builder.draws))
+        targets = {e.target for e in needed}
+        tf32 = tuple(t for t in self.tf32 if t in targets)
+        return Imported(op, arguments, tuple(results), len(self.builder.draws), tf32)
 
     def guarded(self, node: Any, action: Any) -> None:
         """Collect what is unsupported; of what follows from it, only operators nobody imports."""
@@ -289,7 +295,12 @@ class _Import:
         tensors = [v for v in (found if isinstance(found, tuple | list) else (found,))
                    if hasattr(v, "shape")]  # fmt: skip
         results = tuple(self.type_of(t) for t in tensors)
-        return self.handler(node)(Node(short(node.name), self.builder, results), *self.bound(node))
+        made = self.handler(node)
+        before = len(self.builder.equations)
+        value = made(Node(short(node.name), self.builder, results), *self.bound(node))
+        if str(node.target) in _TF32:
+            self.tf32 += [e.target for e in self.builder.equations[before:]]
+        return value
 
     def bound(self, node: Any) -> list[Any]:
         """The arguments in the order of the schema, defaults filled in, tensors as values."""
@@ -352,6 +363,10 @@ def _hint(n: Any) -> int:
     """A size in the example."""
     return n if isinstance(n, int) else int(n.node.hint)
 
+
+_TF32 = ("aten.convolution.default", "aten.lstm.input", "aten.gru.input",
+         "aten.rnn_tanh.input", "aten.rnn_relu.input")  # fmt: skip
+"""Operators that PyTorch gives to cuDNN, which it lets round float32 to TF32."""
 
 _LONG = {
     "native_batch_norm_legit_functional": "batch_norm", "native_batch_norm_legit": "batch_norm",

@@ -117,8 +117,8 @@ class Dot(Op):
 
     ``%c = dot %a, %b, %acc precision tf32``: [.., M, K] x [.., K, N] (+ [.., M, N]) -> [.., M, N]
     with equal leading dimensions. Floats accumulate in f32 (f64 for f64), integers of 8 bits in
-    i32. ``precision`` is for f32 operands: ``ieee`` (the default), ``tf32`` (10-bit significands,
-    rounded or cut off as the hardware does), ``tf32x3``, ``bf16x3``, ``bf16x6`` (sums of products
+    i32. ``precision`` is for f32 operands: ``ieee`` (the default), ``tf32`` (operands rounded to
+    10-bit significands, ties away from zero), ``tf32x3``, ``bf16x3``, ``bf16x6`` (sums of products
     of parts).
     """
 

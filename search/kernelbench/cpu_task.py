@@ -53,7 +53,8 @@ def run(request: Request, progress: Any) -> dict[str, Any]:
     """All stages that need no device. The reply has, by target, what ``device_task`` goes on with.
 
     ``request``: ``path``, ``name`` (of the op), ``reduced``, ``targets``, ``seconds`` (for each
-    stage), ``folder`` (where the op and the generated sources are written).
+    stage), ``folder`` (where the op and the generated sources are written), ``tf32`` (whether what
+    PyTorch may compute in TF32 is computed so).
     """
     return _Run(request, progress).run()
 
@@ -141,7 +142,8 @@ class _Run:
 
     def derive(self) -> StageResult:
         op = self.imported.op
-        self.module = with_derived(check(Module((op,))))
+        tf32 = self.imported.tf32 if self.request["tf32"] else ()
+        self.module = with_derived(check(Module((op,))), dict.fromkeys(tf32, "tf32"))
         self.program = self.module.programs[op.name]
         self._write("program.ir", print_module(self.module))
         for name, one in self.targets.items():

@@ -91,6 +91,7 @@ class Runner:
             "targets": list(self.plan.targets),
             "seconds": self.settings.seconds,
             "folder": str(self._folder(problem)),
+            "tf32": self.plan.tf32,
         }
         stages = len(self.plan.stages())
         limits = Limits(stages * self.settings.seconds, self.settings.memory_bytes)

@@ -38,8 +38,9 @@ class Stages:
 
     def attempt(self, stage: str, target: str, step: Step) -> None:
         """Run ``step`` if what the stage needs has passed; else say what has not."""
-        lacking = next((n for n in NEEDS[stage] if not self._passed(n, target)), None)
+        lacking = next((n for n in NEEDS[stage] if not self._met(n, target)), None)
         if lacking is not None:
+            lacking = lacking if isinstance(lacking, str) else lacking[-1]
             outcome = self.outcomes.get((lacking, target)) or self.outcomes.get((lacking, ""))
             self._end(target, StageResult(stage, Outcome.SKIPPED, f"{lacking} {outcome}"))
             return
@@ -67,6 +68,10 @@ class Stages:
         except Exception as error:
             # Nobody foresaw it, so it counts against us, and says where it came from.
             return StageResult(stage, Outcome.FAILED, f"fault in ke-gen: {_place(error)}")
+
+    def _met(self, need: str | tuple[str, ...], target: str) -> bool:
+        stages = (need,) if isinstance(need, str) else need
+        return any(self._passed(s, target) for s in stages)
 
     def _passed(self, stage: str, target: str) -> bool:
         found = self.outcomes.get((stage, target)) or self.outcomes.get((stage, ""))

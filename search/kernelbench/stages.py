@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 LOAD, IMPORT, DERIVE, OP, PROGRAM = "load", "import", "derive", "op", "program"
@@ -19,7 +20,7 @@ COMMON = {
 float64 on the CPU is out of reach, and ``op`` and ``program`` with it."""
 ON_TARGET = {True: (COMPILE, NUMBERS), False: (COMPILE, KERNELBENCH, FLOAT32, NUMBERS, TIME)}
 """Stages on each target, by whether sizes are reduced."""
-NEEDS = {
+NEEDS: Mapping[str, tuple[str | tuple[str, ...], ...]] = {
     LOAD: (),
     IMPORT: (LOAD,),
     DERIVE: (IMPORT,),
@@ -29,10 +30,10 @@ NEEDS = {
     NUMBERS: (COMPILE,),
     KERNELBENCH: (COMPILE,),
     FLOAT32: (COMPILE,),
-    TIME: (COMPILE, FLOAT32),
+    TIME: (COMPILE, (KERNELBENCH, FLOAT32)),
 }
-"""What must have passed before a stage is tried. One that fails is no reason to leave out another
-that can be tried without it."""
+"""What must have passed before a stage is tried; of several together, one of them. A stage that
+fails is no reason to leave out another that can be tried without it."""
 
 MEANING = {
     LOAD: "the file runs: `Model`, `get_inputs`, `get_init_inputs`",
@@ -51,14 +52,18 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done with each problem: ``targets`` as ``name.arch``."""
+    """What is to be done with each problem: ``targets`` as ``name.arch``.
+
+    ``tf32``: convolutions and recurrent layers in TF32, as PyTorch computes them by its defaults.
+    """
 
     reduced: bool
     targets: tuple[str, ...]
+    tf32: bool = False
 
     @property
     def mode(self) -> str:
-        return "reduced" if self.reduced else "full"
+        return ("reduced" if self.reduced else "full") + ("-tf32" if self.tf32 else "")
 
     def stages(self) -> list[tuple[str, str]]:
         """All (stage, target) in order; the target is empty for those of the problem itself."""

@@ -73,7 +73,8 @@ def summary(results: Results, plan: Plan) -> str:
 
 
 def _title(plan: Plan) -> str:
-    return "at reduced sizes" if plan.reduced else "at the problems' own sizes"
+    sizes = "at reduced sizes" if plan.reduced else "at the problems' own sizes"
+    return sizes + (", convolutions and recurrent layers in TF32" if plan.tf32 else "")
 
 
 def _problems(results: Results, plan: Plan) -> list[_Problem]:

@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from ke_ir.derive import with_derived
 from ke_ir.derive.normal import depth
 from ke_ir.importers.torch_export import ImportFailure, import_module
-from ke_ir.ir import Module
+from ke_ir.ir import Module, statements
+from ke_ir.ops import Dot
 from ke_ir.printer import print_module
 from tests.importers.agree import check
 from tests.importers.modules import CASES
@@ -101,3 +103,30 @@ def test_many_tensors_are_joined_by_shallow_expressions(join: Any, count: int) -
 
     op = check(f, (torch.randn(3, 4),), derived=count < 1024).op
     assert max(depth(e.rhs) for e in op.equations) < 12
+
+
+def test_what_pytorch_may_compute_in_tf32() -> None:
+    """Products of convolutions and recurrent layers, no others; derivation is told by equation."""
+
+    class Mixed(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(20, 24, 3)
+            self.rnn = nn.GRU(24, 32)
+            self.linear = nn.Linear(32, 40)
+
+        def forward(self, x: Any) -> Any:
+            return self.linear(self.rnn(self.conv(x).permute(2, 0, 1))[0])
+
+    found = import_module(Mixed(), (torch.zeros(40, 20, 10),), "mixed")
+    assert found.tf32 and all(t.startswith(("conv", "gru")) for t in found.tf32)
+    told = with_derived(Module((found.op,)), dict.fromkeys(found.tf32, "tf32"))
+    by_kernel = {
+        name: {s.precision for s in statements(k.body) if isinstance(s, Dot)}
+        for name, k in told.kernels.items()
+    }
+    assert {n: p for n, p in by_kernel.items() if "linear" in n and p} == {"mixed_linear": {"ieee"}}
+    assert {p for n, ps in by_kernel.items() if "linear" not in n for p in ps} == {"tf32"}
+    plain = with_derived(Module((found.op,)))
+    assert {s.precision for k in plain.kernels.values() for s in statements(k.body)
+            if isinstance(s, Dot)} == {"ieee"}  # fmt: skip

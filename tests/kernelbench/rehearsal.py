@@ -22,7 +22,7 @@ from tests.gpu.rehearsal import Event, refuse
 def request(path: str, folder: str, old: str, new: str) -> dict[str, Any]:
     """What the stages for any machine give for the device."""
     given = {"path": path, "name": "problem", "reduced": False, "targets": [], "seconds": 100.0,
-             "folder": folder}  # fmt: skip
+             "folder": folder, "tf32": False}  # fmt: skip
     run = cpu_task._Run(given, lambda _: None)
     run.run()
     target = NvidiaTarget()
