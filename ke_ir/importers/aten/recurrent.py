@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ke_ir.expr import Bin, Call, Expr, Num, Ref
 from ke_ir.importers.aten.views import cat, stacked
@@ -157,7 +157,10 @@ def layers(
                 kept.append(_at(state, end))
         x = outs[0] if ways == 1 else _side_by_side(node, f"{node.name}_l{n}_both", outs)
     out = _swapped(x) if batch_first else x
-    ends = [stacked(node, kept, 0, k, f"_last{k}") for k, kept in enumerate(lasts, 1)]
+    # By the shapes of the first states: torch 2.11 says of the last ones of `lstm` that they have a
+    # dimension more.
+    given = replace(node, results=(node.results[0], *((s.shape, s.dtype) for s in states)))
+    ends = [stacked(given, kept, 0, k, f"_last{k}") for k, kept in enumerate(lasts, 1)]
     return [out.view(node.results[0][0], lambda i: i), *ends]
 
 
