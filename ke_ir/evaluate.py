@@ -91,7 +91,8 @@ def _declared(v: Val, p: Param) -> Array:
     return v.data.astype(np.float64, copy=False)
 
 
-def _held(op: OpDef, sizes: dict[str, int], inputs: Mapping[str, Array]) -> dict[str, Val]:
+def _checked(op: OpDef, sizes: dict[str, int], inputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The inputs by name, of the shapes that the op says."""
     out = {}
     for p in op.inputs:
         if p.name not in inputs:
@@ -101,10 +102,7 @@ def _held(op: OpDef, sizes: dict[str, int], inputs: Mapping[str, Array]) -> dict
             raise ValueError(
                 f"input `{p.name}` has shape {list(x.shape)}, but {p.type} means {list(want)}"
             )
-        kind: Any = (
-            bool if p.type.dtype.is_bool else np.int64 if p.type.dtype.is_int else np.float64
-        )
-        out[p.name] = Val(("",) * x.ndim, x.astype(kind, copy=False))
+        out[p.name] = x
     return out
 
 
@@ -122,16 +120,22 @@ class Evaluator:
         self.ranges = infer_ranges(op)
         self.outputs = {p.name for p in op.outputs}
         self.rounding = rounding
-        self.tensors = _held(op, self.dims, inputs)
+        self.given = _checked(op, self.dims, inputs)
+        self.kinds = {p.name: p.type.dtype for p in op.inputs}
+        self.tensors: dict[str, Val] = {}
         self.current: Mapping[str, Bounds] = {}
         self.kept: dict[int, Val] = {}
 
     def run(self) -> dict[str, Val]:
-        """The outputs by name. Intermediates are let go after their last use."""
+        """The outputs by name. What is wide is there from its first use to its last: inputs may be
+        weights of gigabytes."""
         groups = self.ranges.groups
         last = {r.tensor: i for i, (_, eqs) in enumerate(groups) for eq in eqs for r in eq.refs}
         with np.errstate(all="ignore"):
             for i, (recurrence, eqs) in enumerate(groups):
+                for name in {r.tensor for eq in eqs for r in eq.refs} & set(self.given):
+                    if name not in self.tensors:
+                        self.tensors[name] = self.wide(name)
                 if recurrence is not None:
                     recur(self, recurrence, eqs)
                 else:
@@ -140,6 +144,12 @@ class Evaluator:
                     if last[name] == i:
                         del self.tensors[name]
         return self.tensors
+
+    def wide(self, name: str) -> Val:
+        """An input as floats of 64 bits, integers of 64 bits, or conditions."""
+        x, dtype = self.given[name], self.kinds[name]
+        kind: Any = bool if dtype.is_bool else np.int64 if dtype.is_int else np.float64
+        return Val(("",) * x.ndim, x.astype(kind, copy=False))
 
     def bounds(self, name: str) -> Bounds:
         """Bounds of an index in the equation at hand."""
