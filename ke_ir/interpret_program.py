@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,14 @@ import numpy as np
 from ke_ir.expr import Ref, evaluate_int, show
 from ke_ir.interpret_index import Array
 from ke_ir.interpret_memory import MeaningError
-from ke_ir.interpret_run import any_nan, held_dtype, hold, release, run_kernel
+from ke_ir.interpret_run import (
+    any_nan,
+    fitting,
+    held_dtype,
+    held_values,
+    release,
+    run_kernel,
+)
 from ke_ir.ir import (
     KernelCall,
     Module,
@@ -22,6 +29,7 @@ from ke_ir.ir import (
     Temp,
     View,
     bind_call,
+    program_statements,
 )
 from ke_ir.types import TensorType
 
@@ -40,16 +48,21 @@ def interpret_program(
     Raises MeaningError also when a call reads what was not written before it, writes what it
     reads, or names a part outside its tensor. Temporaries may hold NaN.
     """
-    run = _ProgramRun(module, program, program.sizes(dims), exact)
-    for p in program.inputs:
-        run.buffers[p.name] = _Buffer(hold(p.name, p.type, run.sizes, inputs, exact), None)
-    run.check_nan = check_nan and not any_nan({n: b.data for n, b in run.buffers.items()})
+    run = _ProgramRun(module, program, program.sizes(dims), exact, inputs)
+    run.check_nan = check_nan
     for p in program.outputs:
         run.allocate(p.name, p.type)
-    run.block(program.body)
+    run.whole(program.body)
     for p in program.outputs:
         run.check_written(View(p.name), f"output %{p.name} is returned")
     return {p.name: release(run.buffers[p.name].data, p.type.dtype, exact) for p in program.outputs}
+
+
+def _tensors(s: ProgramStmt) -> Iterator[str]:
+    """The tensors that a statement's calls read and write."""
+    for x in program_statements((s,)):
+        if isinstance(x, KernelCall):
+            yield from (v.tensor for v in (*x.args, *x.outs))
 
 
 @dataclass
@@ -62,10 +75,13 @@ class _Buffer:
 
 class _ProgramRun:
     def __init__(
-        self, module: Module, program: Program, sizes: Mapping[str, int], exact: bool
-    ) -> None:
+        self, module: Module, program: Program, sizes: Mapping[str, int], exact: bool,
+        inputs: Mapping[str, Array],
+    ) -> None:  # fmt: skip
         self.module, self.program, self.exact = module, program, exact
         self.sizes = dict(sizes)
+        self.inputs = {p.name: fitting(p.name, p.type, self.sizes, inputs) for p in program.inputs}
+        self.types = {p.name: p.type for p in program.inputs}
         self.variables: dict[str, int] = {}
         self.buffers: dict[str, _Buffer] = {}
         self.check_nan = True
@@ -74,6 +90,23 @@ class _ProgramRun:
         shape = t.sizes(self.sizes)
         data: Array = np.zeros(shape, held_dtype(t.dtype, self.exact))
         self.buffers[name] = _Buffer(data, np.zeros(shape, bool))
+
+    def whole(self, body: tuple[ProgramStmt, ...]) -> None:
+        """All of the program. Tensors are held from their first use to their last: inputs may be
+        weights of gigabytes, and a network has hundreds of temporaries.
+        """
+        used = [set(_tensors(s)) for s in body]
+        last = {n: i for i, names in enumerate(used) for n in names}
+        outputs = {p.name for p in self.program.outputs}
+        for i, (s, names) in enumerate(zip(body, used, strict=True)):
+            for name in names & set(self.inputs) - set(self.buffers):
+                data = held_values(self.inputs[name], self.types[name].dtype, self.exact)
+                self.buffers[name] = _Buffer(data, None)
+                self.check_nan = self.check_nan and not any_nan({name: data})
+            self.block((s,))
+            for name in names - outputs:
+                if last[name] == i:
+                    del self.buffers[name]
 
     def block(self, body: tuple[ProgramStmt, ...]) -> None:
         for s in body:

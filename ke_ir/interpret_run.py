@@ -30,15 +30,27 @@ def hold(
     name: str, t: TensorType, sizes: Mapping[str, int], inputs: Mapping[str, Array], exact: bool
 ) -> Array:
     """An input as the run holds it; raises ValueError if it is missing or misshapen."""
+    return held_values(fitting(name, t, sizes, inputs), t.dtype, exact)
+
+
+def fitting(
+    name: str, t: TensorType, sizes: Mapping[str, int], inputs: Mapping[str, Array]
+) -> Array:
+    """An input as it is given; raises ValueError if it is missing or misshapen."""
     if name not in inputs:
         raise ValueError(f"input %{name}: {t} is missing")
     x = np.asarray(inputs[name])
     want = t.sizes(dict(sizes))
     if x.shape != want:
         raise ValueError(f"input %{name} has shape {list(x.shape)}, but {t} means {list(want)}")
-    if exact or not t.dtype.is_float:
-        return x.astype(held_dtype(t.dtype, exact), copy=False)
-    return round_to(x, t.dtype)
+    return x
+
+
+def held_values(x: Array, dtype: DType, exact: bool) -> Array:
+    """An input's values as the run holds them."""
+    if exact or not dtype.is_float:
+        return x.astype(held_dtype(dtype, exact), copy=False)
+    return round_to(x, dtype)
 
 
 def any_nan(arrays: Mapping[str, Array]) -> bool:
