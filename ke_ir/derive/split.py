@@ -12,6 +12,9 @@ SPLITTABLE = ("sum", "prod", "max", "min", "any", "all")
 FEW_PROGRAMS = 256
 LARGE = 1 << 16
 """Elements for each program from which splitting pays for a second kernel."""
+DEEP = 1 << 19
+"""Terms from which adding them tile after tile loses accuracy, however many sums there are."""
+DEEP_PART = 1 << 16
 TILE = 1 << 12
 """Elements of a contraction's result that one program computes."""
 PARTS = 512
@@ -45,9 +48,11 @@ def split(node: Node, extent: Callable[[Range], int | None], tile: int = 1) -> l
         terms *= extent(r) or 1
     first = e.ranges[0]
     n = extent(first)
-    if programs >= FEW_PROGRAMS or terms < LARGE or n is None or not is_dense(first):
+    few = programs < FEW_PROGRAMS
+    if terms < (LARGE if few else DEEP) or n is None or not is_dense(first):
         return None
-    chunk = max(-(-n // PARTS), -(-LEAST * n // terms), 1)
+    least = LEAST if few else DEEP_PART
+    chunk = max(-(-n // PARTS), -(-least * n // terms), 1)
     chunk = 1 << (chunk - 1).bit_length()
     if chunk >= n:
         return None

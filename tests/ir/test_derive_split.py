@@ -1,0 +1,67 @@
+"""Long reductions: computed in parts where few programs would go through them, or accuracy asks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ke_ir.interpret import interpret_program
+from ke_ir.ir import Module, statements
+from ke_ir.ops import Dot
+from ke_ir.parser import parse
+from tests.ir.derive_check import agree, derived
+
+SUMS = "op @f(x: f32[{rows}, {terms}]) -> (y: f32[{rows}]) {{\n  y[i] = {kind}[j](x[i, j])\n}}"
+PRODUCT = """op @f(a: f32[{m}, {k}], b: f32[{k}, {n}]) -> (y: f32[{m}, {n}]) {{
+  y[i, j] = sum[l](a[i, l] * b[l, j])
+}}"""
+
+
+def module(text: str, **sizes: object) -> Module:
+    return derived(parse(text.format(**sizes)).ops["f"])
+
+
+def parts(m: Module) -> tuple[int, ...]:
+    """The shape of the partial results; empty if one kernel does it all."""
+    found = [t.sizes({}) for n, t in m.programs["f"].temps.items() if n.endswith("_parts")]
+    return found[0] if found else ()
+
+
+@pytest.mark.parametrize("kind", ["sum", "max", "prod"])
+@pytest.mark.parametrize("terms", [65536, 65537, 100003])
+def test_few_long_reductions(kind: str, terms: int) -> None:
+    """Also where the parts do not divide the whole. Each part is next to the same of other rows."""
+    m = module(SUMS, rows=3, terms=terms, kind=kind)
+    assert parts(m) == (-(-terms // 4096), 3)
+    agree(m)
+
+
+def test_products_of_long_rows() -> None:
+    """A product with few tiles and many terms: the parts are products too."""
+    m = module(PRODUCT, m=24, n=40, k=65536)
+    assert parts(m) == (16, 24, 40)
+    dots = [s for k in m.kernels.values() for s in statements(k.body) if isinstance(s, Dot)]
+    assert len(dots) == 1
+    agree(m)
+
+
+@pytest.mark.parametrize(
+    ("rows", "terms", "want"),
+    [
+        (300, 65536, ()),  # enough rows for every unit
+        (3, 60000, ()),  # too short to pay for a second kernel
+        (300, 1 << 19, (8, 300)),  # deep enough to lose accuracy
+        (300, (1 << 19) - 1, ()),
+    ],
+)
+def test_when_it_pays(rows: int, terms: int, want: tuple[int, ...]) -> None:
+    assert parts(module(SUMS, rows=rows, terms=terms, kind="sum")) == want
+
+
+def test_parts_keep_the_accuracy_of_float32() -> None:
+    """In the dtypes that a kernel computes in, against float64."""
+    m = module(SUMS, rows=2, terms=1 << 20, kind="sum")
+    x = np.random.default_rng(0).random((2, 1 << 20)).astype(np.float32)
+    got = interpret_program(m, m.programs["f"], {}, {"x": x}, exact=False)["y"]
+    want = x.astype(np.float64).sum(1)
+    assert np.abs(got / want - 1).max() < 3e-7
