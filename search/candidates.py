@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ke_ir.derive import derive
 from ke_ir.expr import evaluate_int
@@ -30,9 +29,6 @@ from ke_ir.printer import print_module
 from ke_ir.rewrites import unique_names
 from ke_ir.scope import TypeScope
 
-if TYPE_CHECKING:
-    from targets.base import Target
-
 
 def restrict(module: Module, name: str) -> Module:
     """Only the op, kernel or program called ``name``, and what it needs."""
@@ -49,25 +45,19 @@ def restrict(module: Module, name: str) -> Module:
     return Module(tuple(i for i in module.items if kept(i)), file=module.file)
 
 
-def roots(module: Module, name: str, targets: Sequence[Target] = ()) -> list[tuple[str, Module]]:
-    """What to start from, each with where it is from; the derived program last, where there is one.
+def roots(module: Module, name: str) -> list[Module]:
+    """The derived program, and the file's own first where it has one.
 
-    The file's own, and what each target begins with instead of the derived program. ``module`` is
-    verified. Names in each kernel are unique, as rewrites need them.
+    ``module`` is verified. Names in each kernel are unique, as rewrites need them.
     """
-    found: list[tuple[str, Module]] = []
+    found = []
     op = module.ops.get(name)
     if name in module.programs:
-        found.append(("file", unique_names(restrict(module, name))))
+        found.append(restrict(module, name))
     if op is not None:
-        derived = unique_names(Module((op, *derive(op)), file=module.file))
-        for t in targets:
-            begun = t.start(derived, derived.programs[name])
-            found.append((f"{t.name}.{t.arch}", unique_names(begun)))
-        found.append(("derived", derived))
-    # Of equal ones the later counts: nothing is called a target's that is as derived.
-    last = {key(m): i for i, (_, m) in enumerate(found)}
-    return [x for i, x in enumerate(found) if last[key(x[1])] == i]
+        found.append(Module((op, *derive(op)), file=module.file))
+    named = [unique_names(m) for m in found]
+    return list({key(m): m for m in named}.values())
 
 
 def untuned(module: Module) -> Module:

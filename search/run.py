@@ -37,7 +37,6 @@ from search.parts import (
     find_part,
 )
 from search.store.store import FINISHED, STOPPED, Round, Store
-from targets.registry import find_target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -237,9 +236,11 @@ class Search:
 
     def _plan_roots(self) -> list[Planned]:
         module = parse(self.store.artifacts.text(self.config.text))
-        targets = [find_target(t) for t in self.config.targets]
-        found = roots(module, self.config.program, targets)
-        return self.expander.plan_roots([text_of(m) for _, m in found], [x for x, _ in found])
+        texts = [text_of(m) for m in roots(module, self.config.program)]
+        labels = ["derived"] if len(texts) == 1 else ["file", "derived"]
+        if self.config.program not in module.ops:
+            labels = ["file"]
+        return self.expander.plan_roots(texts, labels)
 
     def _round(self, number: int, planned: Sequence[Planned], picks: Sequence[Pick]) -> None:
         new = self._judge_all(number, planned)

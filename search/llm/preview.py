@@ -25,7 +25,7 @@ def preview(config: Config, text: str) -> Asked:
 
     Raises PromptTooLarge.
     """
-    module = roots(parse(text), config.program)[-1][1]
+    module = roots(parse(text), config.program)[-1]
     scores = _estimated(config, module)
     diagnosis = diagnose(scores)
     request = Request(

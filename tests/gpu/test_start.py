@@ -11,7 +11,6 @@ from ke_ir.ir import For, Kernel, Module, statements
 from ke_ir.ops import Dot
 from ke_ir.parser import parse
 from ke_ir.verify import check
-from search.candidates import roots
 from targets.amd.target import AmdTarget
 from targets.base import Target
 from targets.nvidia.target import NvidiaTarget
@@ -98,14 +97,3 @@ def test_pipelines_fit_lds() -> None:
     assert deep == 3 and max(stages) == 2
     roomy = AmdTarget("gfx950").start(module, module.programs["f"])
     assert roomy == module
-
-
-def test_a_search_starts_from_it_too() -> None:
-    """The derived program is the last, to compare with; half precision begins as derived."""
-    target = NvidiaTarget()
-    sizes = {"m": 2048, "n": 2048, "k": 256}
-    found = roots(check(parse(LINEAR.format(t="f32", **sizes))), "f", [target])
-    assert [label for label, _ in found] == ["nvidia.sm_90", "derived"]
-    assert dot(found[0][1])[1].precision == "tf32x3" and dot(found[1][1])[1].precision == "ieee"
-    found = roots(check(parse(LINEAR.format(t="f16", **sizes))), "f", [target])
-    assert [label for label, _ in found] == ["derived"]
