@@ -4,7 +4,6 @@ A derived program computes float32 products one by one on the vector units, in t
 hardware. The matrix units compute them from parts at float32's accuracy (``bf16x6``; ``tf32x3``,
 which is 2^-22 instead of 2^-24, where both operands lie along the sum in memory, since only so
 does it pay), and want larger tiles. Both are rewrites, and a search may go on from them.
-Measured on an H100: ``bench/README.md``.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ MODEL = "SmolLM2-135M-Instruct"
 
 def derived(name: str) -> Module:
     """The derived root of an example."""
-    return roots(parse((EXAMPLES / f"{name}.ir").read_text()), name)[-1][1]
+    return roots(parse((EXAMPLES / f"{name}.ir").read_text()), name)[-1]
 
 
 def in_process(function: str, task: Mapping[str, Any]) -> Any:

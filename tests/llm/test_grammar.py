@@ -25,7 +25,7 @@ TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|\{\d+(?:,\d+)?\}|[?(
 
 
 def derived(name: str) -> Module:
-    return roots(parse((EXAMPLES / f"{name}.ir").read_text()), name)[-1][1]
+    return roots(parse((EXAMPLES / f"{name}.ir").read_text()), name)[-1]
 
 
 def rules_of(grammar: str) -> dict[str, list[str]]:

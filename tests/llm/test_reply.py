@@ -20,7 +20,7 @@ EXAMPLES = HERE.parents[1] / "examples"
 
 
 def derived(name: str) -> Module:
-    return roots(parse((EXAMPLES / f"{name}.ir").read_text()), name)[-1][1]
+    return roots(parse((EXAMPLES / f"{name}.ir").read_text()), name)[-1]
 
 
 RMS = derived("rms_norm")
@@ -153,7 +153,7 @@ def test_a_kernel_of_a_program_is_replaced_alone() -> None:
 def test_a_program_in_plain_text() -> None:
     """As ``gbnf`` mode has it written: its kernels, and then the program that calls them."""
     text = (Path(__file__).parents[2] / "examples" / "attention.ir").read_text()
-    module = roots(parse(text), "attention")[-1][1]
+    module = roots(parse(text), "attention")[-1]
     items = [print_item(i, module.items) for i in module.items if i.name not in module.ops]
     program = print_item(module.programs["attention"], module.items)
     written = "".join([*items, program]).replace("tile 1024", "tile 512").replace("1024]", "512]")

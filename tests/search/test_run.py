@@ -90,7 +90,7 @@ def test_the_op_is_never_touched(searched: Searched, store: Store) -> None:
 
 def test_a_bad_candidate_costs_itself_only(toy: Path, store: Store) -> None:
     """Crash, hang, memory and an illegal one, each on one target; the other target goes on."""
-    derived = text_of(roots(parse(OP), "scale")[0][1])
+    derived = text_of(roots(parse(OP), "scale")[0])
     with Evaluator(2, WorkerLimits(4.0, int(0.5 * GIB))) as evaluator:
         judge = Judge(store, evaluator, "scale", ("toy.faulty", "toy.good"), {}, tuning=False)
         reasons = {}
@@ -214,7 +214,7 @@ def test_a_faulty_rewrite_costs_one_candidate(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Retile, "apply", broken)
     offers_of.cache_clear()
-    text = text_of(roots(parse(OP), "scale")[0][1])
+    text = text_of(roots(parse(OP), "scale")[0])
     found = Rules().propose(Request(text, "scale", ("toy.good",), 8, 1, "0", True))
     failed = [p for p in found.items if p.error]
     assert failed and all("retile(" in p.label and "at fault" in p.error for p in failed)
