@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ from ke_ir.ir import (
     Temp,
     View,
     bind_call,
-    program_statements,
+    tensors_of_calls,
 )
 from ke_ir.types import TensorType
 
@@ -58,13 +58,6 @@ def interpret_program(
     return {p.name: release(run.buffers[p.name].data, p.type.dtype, exact) for p in program.outputs}
 
 
-def _tensors(s: ProgramStmt) -> Iterator[str]:
-    """The tensors that a statement's calls read and write."""
-    for x in program_statements((s,)):
-        if isinstance(x, KernelCall):
-            yield from (v.tensor for v in (*x.args, *x.outs))
-
-
 @dataclass
 class _Buffer:
     """A tensor of the program; ``written`` is None for inputs, else true where written."""
@@ -81,7 +74,6 @@ class _ProgramRun:
         self.module, self.program, self.exact = module, program, exact
         self.sizes = dict(sizes)
         self.inputs = {p.name: fitting(p.name, p.type, self.sizes, inputs) for p in program.inputs}
-        self.types = {p.name: p.type for p in program.inputs}
         self.variables: dict[str, int] = {}
         self.buffers: dict[str, _Buffer] = {}
         self.check_nan = True
@@ -95,12 +87,12 @@ class _ProgramRun:
         """All of the program. Tensors are held from their first use to their last: inputs may be
         weights of gigabytes, and a network has hundreds of temporaries.
         """
-        used = [set(_tensors(s)) for s in body]
+        used = [set(tensors_of_calls(s)) for s in body]
         last = {n: i for i, names in enumerate(used) for n in names}
         outputs = {p.name for p in self.program.outputs}
         for i, (s, names) in enumerate(zip(body, used, strict=True)):
             for name in names & set(self.inputs) - set(self.buffers):
-                data = held_values(self.inputs[name], self.types[name].dtype, self.exact)
+                data = held_values(self.inputs[name], self.program.tensors[name].dtype, self.exact)
                 self.buffers[name] = _Buffer(data, None)
                 self.check_nan = self.check_nan and not any_nan({name: data})
             self.block((s,))

@@ -284,6 +284,13 @@ def program_statements(body: tuple[ProgramStmt, ...]) -> Iterator[ProgramStmt]:
             yield from program_statements(s.body)
 
 
+def tensors_of_calls(s: ProgramStmt) -> Iterator[str]:
+    """The tensors that the calls of a program's statement read and write, in order."""
+    for x in program_statements((s,)):
+        if isinstance(x, KernelCall):
+            yield from (v.tensor for v in (*x.args, *x.outs))
+
+
 def statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
     """All statements of a kernel's body, outermost first, in order."""
     for s in body:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ke_ir.expr import Bin, Expr, Num, dims_of, evaluate_int, replace_dims
 from ke_ir.ir import (
@@ -19,6 +19,7 @@ from ke_ir.ir import (
     call_dims,
     program_statements,
     statements,
+    tensors_of_calls,
 )
 from ke_ir.ops.memory import Accumulate
 from ke_ir.types import TensorType
@@ -140,7 +141,7 @@ class Launcher:
         """
         temps = {s.name: s.type for s in body if isinstance(s, Temp)}
         steps = [s for s in body if not isinstance(s, Temp)]
-        used = [[n for n in dict.fromkeys(_tensors(s)) if n in temps] for s in steps]
+        used = [[n for n in dict.fromkeys(tensors_of_calls(s)) if n in temps] for s in steps]
         last = {n: i for i, names in enumerate(used) for n in names}
         made: set[str] = set()
         for i, (step, names) in enumerate(zip(steps, used, strict=True)):
@@ -220,13 +221,6 @@ class Launcher:
             if p.name in kinds:
                 start = literal(identity(kinds[p.name], p.type.dtype), p.type.dtype)
                 self.out.line(f"{self._view(v)}.fill_({start})")
-
-
-def _tensors(s: ProgramStmt) -> Iterator[str]:
-    """The tensors that a statement of a program names, in order."""
-    for x in program_statements((s,)):
-        if isinstance(x, KernelCall):
-            yield from (v.tensor for v in (*x.args, *x.outs))
 
 
 def extent(v: LoopVar) -> Expr:
