@@ -75,7 +75,7 @@ def test_a_prompt_knows_its_phase(operator: Any) -> None:
 def test_each_reply_costs_what_its_model_does() -> None:
     with (
         serving(says("x", tokens=(1000, 20))) as server,
-        client(server, models=(CHEAP, STRONG)) as asked,
+        client(server, models=(CHEAP, STRONG), concurrency=1) as asked,
     ):
         cheap, strong = asked.complete([prompt(1, phase="draft"), prompt(1, phase="refine")])
         assert asked.budget.used.money == pytest.approx(cheap.money + strong.money)
