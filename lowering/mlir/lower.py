@@ -37,13 +37,14 @@ class Lowered:
     """An MLIR module and what its caller needs to know.
 
     ``tensors`` are the arguments of ``@main`` in order (inputs, outputs, temporaries), before its
-    dims in ``dims``. ``local_bytes`` is by kernel. ``read_by_scalar`` names the tensors whose
-    values decide addresses or loop bounds, so that timing needs them.
+    dims in ``dims``; ``roles`` says of each which of the three it is. ``local_bytes`` is by kernel.
+    ``read_by_scalar`` names the tensors whose values decide addresses or loop bounds, so that
+    timing needs them.
     """
 
     text: str
     tensors: tuple[Param, ...]
-    temporaries: frozenset[str]
+    roles: Mapping[str, str]
     dims: tuple[str, ...]
     local_bytes: Mapping[str, int]
     read_by_scalar: frozenset[str]
@@ -68,10 +69,11 @@ def lower_program(
     temps = tuple(Param(n, t) for n, t in program.temps.items())
     text = [_Main(program, built, temps).text()]
     text += ["\n".join(_function(b, knobs)) + "\n" for b in built.values()]
+    parts = {"input": program.inputs, "output": program.outputs, "temporary": temps}
     return Lowered(
         "\n".join(text),
-        (*program.inputs, *program.outputs, *temps),
-        frozenset(program.temps),
+        tuple(p for params in parts.values() for p in params),
+        {p.name: role for role, params in parts.items() for p in params},
         tuple(d.name for d in program.dims),
         {n: b.plan.total for n, b in built.items()},
         frozenset(needed),

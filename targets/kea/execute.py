@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lowering.mlir.lower import Lowered
@@ -42,6 +42,7 @@ _built: dict[str, Executable] = {}
 def build(lowered: Lowered) -> Executable:
     """Parse, verify, lower and compile; the last few results are kept by their text.
 
+    The sizes of tensors are not in the text: they are always those of ``lowered``.
     Raises MlirError, ShapeError, SimulatorMissing.
     """
     if lowered.text not in _built:
@@ -49,7 +50,7 @@ def build(lowered: Lowered) -> Executable:
         while len(_built) >= _KEPT:
             _built.pop(next(iter(_built)))
         _built[lowered.text] = exe
-    return _built[lowered.text]
+    return replace(_built[lowered.text], lowered=lowered)
 
 
 def _build(lowered: Lowered) -> Executable:
@@ -82,7 +83,8 @@ def simulate(
     exe: Executable, config: Mapping[str, float], dims: Mapping[str, int],
     arrays: Mapping[str, Array], functional: bool = True, warm: bool = False,
 ) -> Simulated:  # fmt: skip
-    """Run ``exe`` at ``dims``. ``arrays`` holds tensors by name; they are written in place.
+    """Run ``exe`` at ``dims``. ``arrays`` holds tensors by name; outputs and temporaries are
+    written in place, inputs only read.
 
     With ``functional`` every tensor must be there; without it only those in
     ``read_by_scalar``. Raises SimulatorFault.
@@ -109,8 +111,7 @@ def _simulate(
             address = int(array.__array_interface__["data"][0])
         else:
             address, next_name = next_name, next_name + size + 4096
-        temporary = p.name in exe.lowered.temporaries
-        simulator.add_storage(address, size, array is not None, temporary)
+        simulator.add_storage(address, size, array is not None, exe.lowered.roles[p.name])
         descriptors.append(_descriptor(address, shape))
     sizes = [dims[d] for d in exe.lowered.dims]
     pointers = [int(d.__array_interface__["data"][0]) for d in descriptors]

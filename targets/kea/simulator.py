@@ -11,6 +11,8 @@ from typing import Any
 
 ENGINES = ("dma_in", "dma_out", "dpe", "re", "se", "vector", "mlu")
 LIBRARY = "libkea_sim.so"
+_ROLES = ("input", "output", "temporary")
+"""What a tensor's memory is for, as the library counts it."""
 
 
 class SimulatorMissing(Exception):
@@ -81,9 +83,12 @@ def reset(config: Mapping[str, float], functional: bool, warm: bool = False) -> 
     lib.kea_reset(int(functional), int(warm))
 
 
-def add_storage(address: int, size: int, has_data: bool, temporary: bool) -> None:
-    """Declare memory that tensors lie in: ``size`` bytes at ``address``."""
-    library().kea_storage(address, size, int(has_data), int(temporary))
+def add_storage(address: int, size: int, has_data: bool, role: str) -> None:
+    """Declare memory that tensors lie in: ``size`` bytes at ``address``.
+
+    A program that writes to what has the ``role`` ``input`` is stopped before it does.
+    """
+    library().kea_storage(address, size, int(has_data), _ROLES.index(role))
 
 
 def report() -> Report:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
+from ke_ir.derive import with_derived
+from ke_ir.parser import parse
+from ke_ir.verify import check
 from targets.base import (
     CompileFailed,
     Established,
@@ -144,3 +148,61 @@ def test_local_memory_is_asserted_when_it_runs() -> None:
     config = {**load("kea2").config, "local_bytes": 1024}
     with pytest.raises(simulator.SimulatorFault, match="local memory exceeded"):
         simulate(exe, config, dims, {}, functional=False)
+
+
+def test_inputs_are_read_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights may be of gigabytes: no second copy of them is made."""
+    module, program = program_of(KERNELS["f8"])
+    inputs = draw(program, program.sizes(), {})
+    real, shared = KeaTarget._simulate, []
+
+    def watched(self: KeaTarget, exe: Any, dims: Any, arrays: Any, functional: bool) -> Any:
+        shared.extend(np.shares_memory(arrays[name], x) for name, x in inputs.items())
+        return real(self, exe, dims, arrays, functional)
+
+    monkeypatch.setattr(KeaTarget, "_simulate", watched)
+    KeaTarget().run(module, program, {}, program.sizes(), inputs)
+    assert shared == [True] * len(inputs)
+
+
+def test_a_program_that_writes_to_an_input_is_stopped_before_it_does() -> None:
+    from dataclasses import replace
+
+    from lowering.mlir.kernel import Knobs
+    from lowering.mlir.lower import lower_program
+    from targets.kea.archs import load
+    from targets.kea.execute import build, simulate
+
+    for name in ("f8", "scatter"):
+        module, program = program_of(KERNELS[name])
+        dims = program.sizes()
+        lowered = lower_program(module, program, Knobs(), dims, 1 << 18)
+        wrong = replace(lowered, roles={p.name: "input" for p in lowered.tensors})
+        arrays = {
+            p.name: np.full(p.type.sizes(dims), 1, p.type.dtype.numpy()) for p in lowered.tensors
+        }
+        with pytest.raises(simulator.SimulatorFault, match="writes to an input"):
+            simulate(build(wrong), load("kea2").config, dims, arrays)
+        assert all((x == 1).all() for x in arrays.values())
+
+
+def test_sizes_are_those_of_the_program_at_hand() -> None:
+    """Two programs may have the same text and tensors of other sizes."""
+    for n, want in ((2, [3.0, 0.0]), (3, [3.0, 3.0])):
+        op = f"op @f(x: f32[{n}]) -> (y: f32[2]) {{ y[i] = x[i + 1 else 0.0] }}"
+        module = with_derived(check(parse(op)))
+        program = module.programs["f"]
+        x = np.full(n, 3.0, np.float32)
+        found = KeaTarget().run(module, program, {}, program.sizes(), {"x": x})
+        assert found.outputs["y"].tolist() == want
+
+
+def test_a_long_sum_of_products_is_rounded_block_by_block() -> None:
+    """One sum of all terms in float32 would be off by a multiple of this."""
+    module, program = program_of(KERNELS["prec_ieee"])
+    dims = program.sizes({"K": 1 << 15})
+    rng = np.random.default_rng(0)
+    inputs = {p.name: rng.random(p.type.sizes(dims), np.float32) for p in program.inputs}
+    got = KeaTarget().run(module, program, {}, dims, inputs).outputs["z"]
+    want = inputs["x"].astype(np.float64) @ inputs["y"]
+    assert np.abs(got - want).max() < 4e-6 * want.max()

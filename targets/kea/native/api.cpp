@@ -39,17 +39,17 @@ KEA_API void kea_reset(int functional, int warm) {
   s.error.clear();
 }
 
-KEA_API void kea_storage(int64_t address, int64_t bytes, int has_data, int temporary) {
+KEA_API void kea_storage(int64_t address, int64_t bytes, int has_data, int role) {
   kea::Sim& s = sim();
   kea::Storage& g = s.storages.emplace_back();
   g.address = address;
   g.bytes = bytes;
   g.has_data = has_data;
-  g.temporary = temporary;
+  g.role = static_cast<kea::Role>(role);
   const size_t blocks = static_cast<size_t>(bytes / s.machine.config.block_bytes) + 1;
   g.blocks.slot.assign(blocks, 0);
   g.blocks.ready.assign(blocks, 0);
-  if (s.warm && !temporary) s.machine.memory.warm(g.blocks);
+  if (s.warm && g.role != kea::Role::Temporary) s.machine.memory.warm(g.blocks);
 }
 
 KEA_API const char* kea_error() { return sim().error.c_str(); }

@@ -299,10 +299,11 @@ void access(Access kind, int tile, int tensor, double fill, int64_t fill_int) {
   const bool load = kind == Access::Load;
   if (load) m.advance(t.buffer);
   const bool work = g.storage->has_data && (load ? s.computes(t) : s.functional);
+  if (!load && g.storage->role == Role::Input) return s.fail("the program writes to an input");
   if (load && t.control && !work) return s.fail("values that decide addresses were not supplied");
   const double now = load ? m.begin_load(t.buffer, index, n) : m.begin_store(t.buffer, index, n);
   const Plan plan(t, g);
-  const bool keep = g.storage->temporary || s.warm;
+  const bool keep = g.storage->role == Role::Temporary || s.warm;
   Runs runs(g, load ? Touch::Read : keep ? Touch::Keep : Touch::Write, now);
   char pad[8] = {};
   encode(t.dtype, fill, fill_int, pad);
@@ -315,6 +316,7 @@ void access(Access kind, int tile, int tensor, double fill, int64_t fill_int) {
 void initialise(int tensor, Access kind) {
   Sim& s = sim();
   const Tensor& g = s.tensors[tensor];
+  if (g.storage->role == Role::Input) return s.fail("the program writes to an input");
   int64_t elements = 1;
   for (int i = 0; i < g.rank; ++i) elements *= g.dims[i];
   const int bytes = size_of(g.dtype);

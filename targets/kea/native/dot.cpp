@@ -13,34 +13,33 @@
 namespace kea {
 namespace {
 
-// c[m, n] += a[m, k] * b[k, n], row-major. Four rows by 32 columns stay in registers.
+// c[m, n] += a[m, k] * b[k, n], row-major. Four rows by 32 columns stay in registers. What a block's
+// products sum to is added to c at the end: over many blocks that rounds less than one long sum.
 KEA_CLONES void multiply(float* __restrict c, const float* __restrict a, const float* __restrict b,
                          int64_t m, int64_t n, int64_t k) {
   constexpr int64_t kR = 4, kC = 32;
-  int64_t i = 0;
-  for (; i + kR <= m; i += kR) {
-    int64_t j = 0;
-    for (; j + kC <= n; j += kC) {
-      float acc[kR][kC];
-      for (int r = 0; r < kR; ++r)
-        for (int x = 0; x < kC; ++x) acc[r][x] = c[(i + r) * n + j + x];
-      for (int64_t p = 0; p < k; ++p) {
-        const float* row = b + p * n + j;
-        for (int r = 0; r < kR; ++r) {
-          const float v = a[(i + r) * k + p];
-          for (int x = 0; x < kC; ++x) acc[r][x] += v * row[x];
+  for (int64_t i = 0; i < m; i += kR) {
+    const int64_t height = std::min(kR, m - i);
+    for (int64_t j = 0; j < n; j += kC) {
+      const int64_t width = std::min(kC, n - j);
+      float acc[kR][kC] = {};
+      if (height == kR && width == kC) {
+        for (int64_t p = 0; p < k; ++p) {
+          const float* row = b + p * n + j;
+          for (int r = 0; r < kR; ++r) {
+            const float v = a[(i + r) * k + p];
+            for (int x = 0; x < kC; ++x) acc[r][x] += v * row[x];
+          }
         }
+      } else {
+        for (int64_t p = 0; p < k; ++p)
+          for (int64_t r = 0; r < height; ++r)
+            for (int64_t x = 0; x < width; ++x) acc[r][x] += a[(i + r) * k + p] * b[p * n + j + x];
       }
-      for (int r = 0; r < kR; ++r)
-        for (int x = 0; x < kC; ++x) c[(i + r) * n + j + x] = acc[r][x];
+      for (int64_t r = 0; r < height; ++r)
+        for (int64_t x = 0; x < width; ++x) c[(i + r) * n + j + x] += acc[r][x];
     }
-    for (int r = 0; r < kR && j < n; ++r)
-      for (int64_t p = 0; p < k; ++p)
-        for (int64_t x = j; x < n; ++x) c[(i + r) * n + x] += a[(i + r) * k + p] * b[p * n + x];
   }
-  for (; i < m; ++i)
-    for (int64_t p = 0; p < k; ++p)
-      for (int64_t x = 0; x < n; ++x) c[i * n + x] += a[i * k + p] * b[p * n + x];
 }
 
 template <class W>

@@ -27,11 +27,14 @@ struct Tile {
   }
 };
 
-// Memory that tensors lie in: an argument or a temporary of the program.
+// What a program uses memory for. The numbers are the host's, too.
+enum class Role : int32_t { Input, Output, Temporary };
+
+// Memory that tensors lie in.
 struct Storage {
   int64_t address = 0, bytes = 0;
-  bool has_data = false;   // false in a timing run: the address is then only a name
-  bool temporary = false;  // stays in SRAM while it fits; other results go on to LPDDR
+  bool has_data = false;    // false in a timing run: the address is then only a name
+  Role role = Role::Input;  // a temporary stays in SRAM while it fits; results go on to LPDDR
   Blocks blocks;
 };
 
