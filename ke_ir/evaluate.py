@@ -13,7 +13,7 @@ from ke_ir.evaluate_access import element
 from ke_ir.evaluate_functions import BINARY, CHOOSES, binary_error, select_error, unary, unary_error
 from ke_ir.evaluate_recurrence import recur
 from ke_ir.evaluate_reduce import reduction
-from ke_ir.evaluate_values import Array, Env, EvaluationError, Val, pieces, spread
+from ke_ir.evaluate_values import Array, Env, EvaluationError, Val, pieces, spread, wide_kind
 from ke_ir.expr import Bin, Call, Dim, Expr, Neg, Num, Reduce, Ref, Var, evaluate_int, variables
 from ke_ir.ir import OpDef, Param
 from ke_ir.numerics import round_to
@@ -25,6 +25,9 @@ __all__ = ["EvaluationError", "Rounding", "evaluate_op", "evaluate_with_error"]
 
 CHUNK = 1 << 22
 """Elements of an equation's left side that are computed at a time."""
+AT_ONCE = 1 << 26
+"""Elements of an input up to which it is widened as a whole (512 MiB of float64). Of a larger one,
+only what is read at a time."""
 
 
 def evaluate_op(
@@ -127,15 +130,15 @@ class Evaluator:
         self.kept: dict[int, Val] = {}
 
     def run(self) -> dict[str, Val]:
-        """The outputs by name. What is wide is there from its first use to its last: inputs may be
-        weights of gigabytes."""
+        """The outputs by name. What is wide is there from its first use to its last, and large
+        inputs are never so as a whole: they may be weights of gigabytes."""
         groups = self.ranges.groups
         last = {r.tensor: i for i, (_, eqs) in enumerate(groups) for eq in eqs for r in eq.refs}
         with np.errstate(all="ignore"):
             for i, (recurrence, eqs) in enumerate(groups):
                 for name in {r.tensor for eq in eqs for r in eq.refs} & set(self.given):
                     if name not in self.tensors:
-                        self.tensors[name] = self.wide(name)
+                        self.tensors[name] = self.held(name)
                 if recurrence is not None:
                     recur(self, recurrence, eqs)
                 else:
@@ -145,11 +148,12 @@ class Evaluator:
                         del self.tensors[name]
         return self.tensors
 
-    def wide(self, name: str) -> Val:
-        """An input as floats of 64 bits, integers of 64 bits, or conditions."""
+    def held(self, name: str) -> Val:
+        """An input as floats of 64 bits, integers of 64 bits, or conditions, unless it is large."""
         x, dtype = self.given[name], self.kinds[name]
-        kind: Any = bool if dtype.is_bool else np.int64 if dtype.is_int else np.float64
-        return Val(("",) * x.ndim, x.astype(kind, copy=False))
+        if x.size <= AT_ONCE or x.dtype != dtype.numpy():
+            x = x.astype(wide_kind(dtype.numpy()), copy=False)
+        return Val(("",) * x.ndim, x)
 
     def bounds(self, name: str) -> Bounds:
         """Bounds of an index in the equation at hand."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ke_ir.evaluate_values import Array, Env, EvaluationError, Val, spread
+from ke_ir.evaluate_values import Array, Env, EvaluationError, Val, spread, wide_kind
 from ke_ir.expr import Bin, Dim, Expr, Neg, Num, Ref, Var, show
 
 Evaluate = Callable[[Expr, Env], Val]
@@ -70,18 +70,18 @@ def element(e: Ref, source: Val, env: Env, dims: Mapping[str, int], evaluate: Ev
     """
     forms: list[Affine | None] = [affine(i, env, dims) for i in e.indices]
     fill = None if e.fill is None else evaluate(e.fill, env)
+    kind = wide_kind(source.data.dtype)
     if fill is not None and fill.axes and _inside(forms, source.data.shape, env):
-        kind = np.result_type(source.data, fill.data)
-        source, fill = Val(source.axes, source.data.astype(kind, copy=False), source.err), None
+        kind, fill = np.result_type(kind, fill.data), None
     if fill is not None and fill.axes:
         forms = [None] * len(forms)  # each element outside has its own value: locate all of them
     found = _Gather(e, env, evaluate, forms)
     outside = _Outside(fill.data.item()) if fill is not None and not fill.axes else None
-    view = _strided(e, source.data, found, env, outside)
-    data = found.take(view)
-    err = None
-    if source.err is not None:
-        err = found.take(_strided(e, source.err, found, env, outside and _Outside(0)))
+    data = found.take(_strided(e, source.data, kind, found, env, outside), kind)
+    err = source.err
+    if err is not None:
+        margin = _strided(e, err, err.dtype, found, env, outside and _Outside(0))
+        err = found.take(margin, err.dtype)
     return found.outside(data, err, fill)
 
 
@@ -126,10 +126,14 @@ class _Gather:
         self.along = env.sort(a for f in self.views.values() for a in f.terms)
         self.inside: Array | None = None
 
-    def take(self, view: Array) -> Array:
-        """Gather from a view with the located dimensions first; axes ``joint`` then ``along``."""
+    def take(self, view: Array, kind: np.dtype[Any]) -> Array:
+        """Gather from a view with the located dimensions first; axes ``joint`` then ``along``.
+
+        What is gathered is of ``kind``, or of the view's where ``else`` has made that wider.
+        """
         if not self.located:
             return view
+        kind = np.result_type(kind, view) if view.dtype.kind in "biuf" else kind
         where = []
         inside: Array | None = None
         for (d, v), size in zip(sorted(self.located.items()), view.shape, strict=False):
@@ -142,8 +146,8 @@ class _Gather:
         self.inside = inside
         shape = self.env.shape(self.joint)
         if 0 in view.shape[: len(where)]:
-            return np.zeros(shape + view.shape[len(where) :], view.dtype)
-        got: Array = view[tuple(where)]
+            return np.zeros(shape + view.shape[len(where) :], kind)
+        got: Array = view[tuple(where)].astype(kind, copy=False)
         return np.broadcast_to(got, shape + view.shape[len(where) :])
 
     def _check(self, d: int, v: Val, ok: Array, size: int) -> None:
@@ -217,19 +221,22 @@ def _outside_error(
     )
 
 
-def _strided(e: Ref, data: Array, found: _Gather, env: Env, outside: _Outside | None) -> Array:
+def _strided(
+    e: Ref, data: Array, kind: np.dtype[Any], found: _Gather, env: Env, outside: _Outside | None
+) -> Array:
     """A view of ``data``: its located dimensions whole and first, then one for each of ``along``.
 
-    Where subscripts leave the tensor, a padded copy of what they cover is viewed instead.
+    Where subscripts leave the tensor, a padded copy of what they cover is viewed instead. The view
+    is of ``kind``, except that what is gathered from is not copied for that.
     """
     located, views = sorted(found.located), found.views
     along = found.along
     if not all(env.shape(along)):
-        kind = np.result_type(data, np.asarray(outside.value)) if outside else data.dtype
+        kind = np.result_type(kind, np.asarray(outside.value)) if outside else kind
         return np.zeros([*(data.shape[d] for d in located), *env.shape(along)], kind)
     data = data.transpose([*located, *views])
     whole = len(located)
-    block, begins = _cover(e, data, found, env, outside)
+    block, begins = _cover(e, data, kind, found, env, outside)
     offset = [slice(None)] * whole
     strides = dict.fromkeys(along, 0)
     for i, form in enumerate(views.values()):
@@ -247,7 +254,7 @@ def _strided(e: Ref, data: Array, found: _Gather, env: Env, outside: _Outside | 
 
 
 def _cover(
-    e: Ref, data: Array, found: _Gather, env: Env, outside: _Outside | None
+    e: Ref, data: Array, kind: np.dtype[Any], found: _Gather, env: Env, outside: _Outside | None
 ) -> tuple[Array, list[int]]:
     """The block of ``data`` that affine subscripts reach, and where it begins in each dimension."""
     whole = len(found.located)
@@ -256,10 +263,11 @@ def _cover(
     inner = data.shape[whole:]
     if all(lo >= 0 and hi < n for (lo, hi), n in zip(reach.values(), inner, strict=True)):
         cut = [slice(lo, hi + 1) for lo, hi in reach.values()]
-        return data[(slice(None),) * whole + tuple(cut)], begins
+        block = data[(slice(None),) * whole + tuple(cut)]
+        return block if whole else block.astype(kind, copy=False), begins
     if outside is None:
         raise _affine_outside(e, found, env, inner)
-    kind = np.result_type(data, np.asarray(outside.value))
+    kind = np.result_type(kind, np.asarray(outside.value))
     shape = [*data.shape[:whole], *(hi - lo + 1 for lo, hi in reach.values())]
     block = np.full(shape, outside.value, kind)
     into: list[slice] = [slice(None)] * whole

@@ -40,7 +40,8 @@ class EvaluationError(Exception):
 
 @dataclass(frozen=True)
 class Val:
-    """``data`` has one dimension for each name in ``axes``; float64, int64 or bool.
+    """``data`` has one dimension for each name in ``axes``; float64, int64 or bool, but a large
+    input has its own dtype until it is read.
 
     ``err`` bounds the absolute error of a computed value, element by element; None is exact. For a
     bool it is itself bool: true where rounding may turn the condition.
@@ -125,6 +126,13 @@ class Env:
         data = np.broadcast_to(spread(v.data, v.axes, axes), shape)
         err = None if v.err is None else np.broadcast_to(spread(v.err, v.axes, axes), shape)
         return Val(axes, data, err)
+
+
+def wide_kind(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The dtype that values of one are computed in: float64, int64 or bool."""
+    if dtype.kind == "b":
+        return dtype
+    return np.dtype(np.int64 if dtype.kind in "iu" else np.float64)
 
 
 def spread(x: Array, axes: tuple[str, ...], to: tuple[str, ...]) -> Array:

@@ -85,12 +85,12 @@ class SliceAccess:
             inside.append(slice(first, last))
         return tuple(where), None if full else tuple(inside), empty
 
-    def load(self, data: Array, fill: Any) -> Array:
+    def load(self, data: Array, fill: Any, dtype: np.dtype[Any]) -> Array:
         where, inside, empty = self.region()
         if inside is None and not empty:
-            view: Array = data[where]
-            return view
-        out = np.full(self.shape, fill, data.dtype)
+            whole: Array = data[where].astype(dtype, copy=False)
+            return whole
+        out = np.full(self.shape, fill, dtype)
         if not empty:
             out[inside if inside is not None else ...] = data[where]
         return out
@@ -162,12 +162,13 @@ class GatherAccess:
                 inside = live if inside is None else inside & live
         return linear, inside
 
-    def load(self, data: Array, fill: Any) -> Array:
+    def load(self, data: Array, fill: Any, dtype: np.dtype[Any]) -> Array:
         linear, inside = self.locate()
         if not data.size:
-            return np.full(self.shape, fill, data.dtype)
-        out: Array = np.broadcast_to(data.reshape(-1).take(linear), self.shape)
-        return out if inside is None else np.where(inside, out, data.dtype.type(fill))
+            return np.full(self.shape, fill, dtype)
+        found = data.reshape(-1).take(linear).astype(dtype, copy=False)
+        out: Array = np.broadcast_to(found, self.shape)
+        return out if inside is None else np.where(inside, out, dtype.type(fill))
 
     def targets(self, x: Array, output: Output) -> tuple[Any, Any]:
         linear, inside = self.locate()

@@ -60,10 +60,25 @@ def interpret_program(
 
 @dataclass
 class _Buffer:
-    """A tensor of the program; ``written`` is None for inputs, else true where written."""
+    """A tensor of the program; ``written`` is true where it is, or None if that is everywhere.
+
+    Neither takes memory before something is written.
+    """
 
     data: Array
     written: Array | None
+
+    def put(self, part: tuple[Any, ...], values: Array) -> None:
+        """Write a part. The values of a whole tensor become its own, without a copy."""
+        if part == (...,):
+            self.data, self.written = values, None
+            return
+        if not self.data.flags.writeable:
+            self.data = np.zeros(self.data.shape, self.data.dtype)
+            self.written = np.zeros(self.data.shape, bool)
+        self.data[part] = values
+        if self.written is not None:
+            self.written[part] = True
 
 
 class _ProgramRun:
@@ -80,8 +95,10 @@ class _ProgramRun:
 
     def allocate(self, name: str, t: TensorType) -> None:
         shape = t.sizes(self.sizes)
-        data: Array = np.zeros(shape, held_dtype(t.dtype, self.exact))
-        self.buffers[name] = _Buffer(data, np.zeros(shape, bool))
+        nothing = np.zeros((), held_dtype(t.dtype, self.exact))
+        self.buffers[name] = _Buffer(
+            np.broadcast_to(nothing, shape), np.broadcast_to(np.False_, shape)
+        )
 
     def whole(self, body: tuple[ProgramStmt, ...]) -> None:
         """All of the program. Tensors are held from their first use to their last: inputs may be
@@ -92,13 +109,17 @@ class _ProgramRun:
         outputs = {p.name for p in self.program.outputs}
         for i, (s, names) in enumerate(zip(body, used, strict=True)):
             for name in names & set(self.inputs) - set(self.buffers):
-                data = held_values(self.inputs[name], self.program.tensors[name].dtype, self.exact)
-                self.buffers[name] = _Buffer(data, None)
-                self.check_nan = self.check_nan and not any_nan({name: data})
+                self.take(name)
             self.block((s,))
             for name in names - outputs:
                 if last[name] == i:
                     del self.buffers[name]
+
+    def take(self, name: str) -> None:
+        """Hold an input from now on."""
+        data = held_values(self.inputs[name], self.program.tensors[name].dtype, self.exact)
+        self.buffers[name] = _Buffer(data, None)
+        self.check_nan = self.check_nan and not any_nan({name: data})
 
     def block(self, body: tuple[ProgramStmt, ...]) -> None:
         for s in body:
@@ -128,10 +149,7 @@ class _ProgramRun:
         sizes = bind_call(self.program, s, kernel, self.sizes)
         results = run_kernel(kernel, sizes, held, self.exact, nan)
         for p, view in zip(kernel.outputs, s.outs, strict=True):
-            buffer, part = self.buffers[view.tensor], self.part(view)
-            buffer.data[part] = results[p.name]
-            if buffer.written is not None:
-                buffer.written[part] = True
+            self.buffers[view.tensor].put(self.part(view), results[p.name])
 
     def part(self, view: View) -> tuple[Any, ...]:
         """The leading index of a view; raises MeaningError when it is outside the tensor."""

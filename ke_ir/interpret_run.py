@@ -20,6 +20,10 @@ from ke_ir.types import DType, TensorType, TileType
 
 Step = Callable[[], None]
 
+AT_ONCE = 1 << 26
+"""Elements of an input up to which it is widened as a whole (512 MiB of float64). Of a larger one,
+each tile that is loaded."""
+
 
 def held_dtype(dtype: DType, exact: bool) -> np.dtype[Any]:
     """The numpy dtype in which a run holds values of an IR dtype."""
@@ -47,14 +51,19 @@ def fitting(
 
 
 def held_values(x: Array, dtype: DType, exact: bool) -> Array:
-    """An input's values as the run holds them."""
+    """An input's values as the run holds them; a large one is as it is until it is loaded."""
+    if x.size > AT_ONCE and x.dtype == dtype.numpy():
+        return x
     if exact or not dtype.is_float:
         return x.astype(held_dtype(dtype, exact), copy=False)
     return round_to(x, dtype)
 
 
 def any_nan(arrays: Mapping[str, Array]) -> bool:
-    return any(a.dtype.kind == "f" and bool(np.isnan(a).any()) for a in arrays.values())
+    # The smallest is NaN if any is. To ask each would take a byte of memory for it.
+    with np.errstate(invalid="ignore"):
+        smallest = [a.min(initial=0) for a in arrays.values() if a.dtype.kind not in "biu"]
+    return any(bool(np.isnan(x)) for x in smallest)
 
 
 def release(x: Array, dtype: DType, exact: bool) -> Array:
@@ -66,12 +75,15 @@ def run_kernel(
 ) -> dict[str, Array]:
     """``interpret_kernel`` on held arrays, for a program's calls."""
     run = KernelRun(kernel, sizes, held, exact)
-    with np.errstate(all="ignore"):
-        for step in run.block(kernel.body):
-            step()
-    for o in run.outputs.values():
-        o.finish(nan)
-    return {name: o.data for name, o in run.outputs.items()}
+    try:
+        with np.errstate(all="ignore"):
+            for step in run.block(kernel.body):
+                step()
+        for o in run.outputs.values():
+            o.finish(nan)
+        return {name: o.data for name, o in run.outputs.items()}
+    finally:
+        run.forget()
 
 
 class KernelRun:
@@ -96,9 +108,17 @@ class KernelRun:
             for p in kernel.outputs
         }
         self.types: dict[str, DType] = {n: t.dtype for n, t in kernel.tensors.items()}
+        self.held = {n: held_dtype(d, exact) for n, d in self.types.items()}
         self.access: Access | None = None  # of the memory statement at hand, ``at``
         self.literals: dict[tuple[str, np.dtype[Any]], Array] = {}
         self.at: Op | None = None
+
+    def forget(self) -> None:
+        """Let go of all arrays. The closures refer to one another, so the run itself stays until
+        the next collection of garbage, and tensors may be of gigabytes.
+        """
+        for held in (self.inputs, self.outputs, self.values):
+            held.clear()
 
     # Compilation.
 
@@ -283,7 +303,7 @@ class KernelRun:
         if fill and not self.exact:
             fill = round_to(np.asarray(fill), self.types[tensor]).item()
         assert self.access is not None
-        return self.access.load(self.inputs[tensor], fill)
+        return self.access.load(self.inputs[tensor], fill, self.held[tensor])
 
     def store(self, tensor: str, coords: Sequence[Expr], x: Array) -> None:
         assert self.at is not None and self.access is not None

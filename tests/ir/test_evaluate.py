@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from ke_ir import evaluate_reduce
+from ke_ir import evaluate, evaluate_reduce
 from ke_ir.evaluate import EvaluationError, evaluate_op
 from ke_ir.ir import OpDef
 from ke_ir.parser import parse
@@ -322,6 +322,38 @@ def test_pairwise_distance_in_chunks_of_bounded_memory() -> None:
         tracemalloc.stop()
     close(got, torch.cdist(torch.from_numpy(a), torch.from_numpy(b), p=1.0))
     assert peak < 12 << 20  # the whole body would take 31 MB, twice
+
+
+_LARGE = {
+    "product": "y[m, n] = sum[k](x[m, k] * w[n, k])",
+    "elements": "y[m, n] = w[n, m] * 2.0 + x[m, n]",
+    "gather": "y[m, n] = w[n, i[m]]",
+    "outside": "y[m, n] = w[n + 1, m + 3 else 0.1]",
+    "fill": "y[m, n] = w[n, m else x[m, n]]",
+}
+
+
+@pytest.mark.parametrize("equation", _LARGE.values(), ids=_LARGE)
+def test_a_large_input_is_never_wide_as_a_whole(
+    equation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n, k = 2048, 2048
+    x, w = normal(4, k).astype(np.float32), normal(n, k).astype(np.float32)
+    i = np.arange(4)[::-1] * 7
+    o = op(
+        f"op @d(x: f32[4, {k}], w: f32[{n}, {k}], i: i64[4]) -> (y: f32[4, {n}]) "
+        f"{{ {equation.replace('y[m, n]', f'y[m in 0 to 4, n in 0 to {n}]')} }}"
+    )
+    inputs = {"x": x, "w": w, "i": i}
+    want = evaluate_op(o, None, {"x": x.astype(float), "w": w.astype(float), "i": i})["y"]
+    monkeypatch.setattr(evaluate, "AT_ONCE", 1 << 16)
+    monkeypatch.setattr(evaluate_reduce, "CHUNK", 1 << 17)
+    tracemalloc.start()
+    got = evaluate_op(o, None, inputs)["y"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+    assert peak < 8 * w.size / 4
 
 
 def test_inputs_are_not_modified_and_dims_override() -> None:
