@@ -168,6 +168,7 @@ class Normalizer:
         self.same: dict[str, Node] = {}
         self.behind: dict[str, set[str]] = {}
         self.repeated = read_repeatedly(op)
+        self.windowed = read_through_windows(op)
 
     def nodes(self) -> list[Node]:
         """In an order in which each comes after what it uses; those nobody uses are left out."""
@@ -203,7 +204,8 @@ class Normalizer:
         if isinstance(rhs, Reduce) and set(free_indices(rhs)) != set(node.index_names):
             node = replace(node, expr=self.as_node(rhs, context, target))
         again = target in self.repeated
-        if node.is_reduction or self.is_epilogue(node) or is_large(node.expr, again):
+        costly = target in self.windowed and is_costly(node.expr)
+        if node.is_reduction or self.is_epilogue(node) or costly or is_large(node.expr, again):
             self.add(node)
             return
         self.inlined[target] = node
@@ -438,6 +440,29 @@ def read_repeatedly(op: OpDef) -> set[str]:
         out |= inside | (here & seen)
         seen |= here
     return out
+
+
+def read_through_windows(op: OpDef) -> set[str]:
+    """Tensors whose elements are factors of several products, each at another place of a window.
+
+    So a convolution reads its image: once for each tap, and again for each tile of channels.
+    """
+    out: set[str] = set()
+    for eq in op.equations:
+        for r in walk(eq.rhs):
+            if isinstance(r, Reduce) and r.kind == "sum" and isinstance(r.body, Bin):
+                summed = {x.name for x in r.ranges}
+                for n in walk(r.body) if r.body.op == "*" else ():
+                    if isinstance(n, Ref) and any(
+                        summed & set(variables(i)) and set(variables(i)) - summed for i in n.indices
+                    ):
+                        out.add(n.tensor)
+    return out
+
+
+def is_costly(e: Expr) -> bool:
+    """True for what is better stored once than computed at each place of a window."""
+    return len({n.tensor for n in walk(e) if isinstance(n, Ref)}) > 1
 
 
 def depth(e: Expr) -> int:

@@ -20,6 +20,8 @@ TILE = 1 << 12
 PARTS = 512
 LEAST = 1 << 12
 """Elements that a part has at least."""
+ENOUGH, LEAST_TERMS = 128, 512
+"""Programs of a contraction below which its sum is split, and terms that each part has at least."""
 
 
 def split_large(
@@ -49,10 +51,13 @@ def split(node: Node, extent: Callable[[Range], int | None], tile: int = 1) -> l
     first = e.ranges[0]
     n = extent(first)
     few = programs < FEW_PROGRAMS
-    if terms < (LARGE if few else DEEP) or n is None or not is_dense(first):
+    product = tile > 1 and programs < ENOUGH and terms < LARGE and _of_tensors(e.body)
+    enough = 4 * LEAST_TERMS if product else LARGE if few else DEEP
+    if terms < enough or n is None or not is_dense(first):
         return None
-    least = LEAST if few else DEEP_PART
-    chunk = max(-(-n // PARTS), -(-least * n // terms), 1)
+    least = LEAST_TERMS if product else LEAST if few else DEEP_PART
+    most = 2 * ENOUGH // programs if product else PARTS
+    chunk = max(-(-n // most), -(-least * n // terms), 1)
     chunk = 1 << (chunk - 1).bit_length()
     if chunk >= n:
         return None
@@ -67,6 +72,14 @@ def split(node: Node, extent: Callable[[Range], int | None], tile: int = 1) -> l
     final = Reduce(e.kind, (part,), Ref(name, tuple(Var(r.name) for r in (part, *node.indices))))
     parts = Node(name, (part, *node.indices), inner, origin=node.origin)
     return [parts, replace(node, expr=final)]
+
+
+def _of_tensors(e: Expr) -> bool:
+    """Whether a product's factors are elements of tensors.
+
+    What is computed first (the weights of attention) may yet be made in the same loop.
+    """
+    return isinstance(e, Bin) and e.op == "*" and all(isinstance(x, Ref) for x in (e.lhs, e.rhs))
 
 
 def _parts(hi: Expr, chunk: int) -> Bin | Num:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from ke_ir.expr import LEVEL, Bin, Call, Dim, Expr, Neg, Num, Var, variables
-from ke_ir.ir import For, Kernel, LoopVar, statements
+from ke_ir.ir import For, Kernel, LoopVar, Yield, statements
 from ke_ir.ops.base import Op, Operand, Stmt
 from ke_ir.scope import TypeScope
 from ke_ir.types import DType, TileType
@@ -146,11 +146,21 @@ class Context:
 
     def trips(self, var: LoopVar) -> int | None:
         """Number of iterations, when it is the same for every size."""
-        span = self.bounds.exact(var.hi) if not variables(var.hi) else None
-        low = self.bounds.exact(var.lo) if not variables(var.lo) else None
-        if span is None or low is None or (size := (span - low).value) is None:
-            return None
-        return -(-size // var.step)
+        n = span(var)
+        size = None if variables(n) else self.bounds.exact(n)
+        return None if size is None or size.value is None else -(-size.value // var.step)
+
+    def nest(self, s: For) -> list[For]:
+        """The loops that are written as one with ``s``, outermost first; ``s`` alone if none is.
+
+        Each is all of the body of the one before, and carries what that one carries. Only where
+        the innermost is pipelined: short loops would be filled and emptied again each time.
+        """
+        found = [s]
+        while (inner := _only_loop(found[-1])) is not None:
+            found.append(inner)
+        same = all(self.trips(loop.var) is not None for loop in found)
+        return found if same and found[-1].stages > 1 and is_innermost(found[-1]) else [s]
 
     # -- values --------------------------------------------------------------------------------
     def helper(self, name: str) -> str:
@@ -241,6 +251,26 @@ class Context:
 def is_innermost(s: For) -> bool:
     """Whether a loop has no loop inside: only such loops are pipelined."""
     return not any(isinstance(x, For) for x in s.body)
+
+
+def span(var: LoopVar) -> Expr:
+    """How many indices a loop covers."""
+    match var.hi:
+        case Bin("+", lo, n) if lo == var.lo:
+            return n
+    return var.hi if var.lo == Num(0) else Bin("-", var.hi, var.lo)
+
+
+def _only_loop(s: For) -> For | None:
+    """The loop that is all that one does, if it carries the same values."""
+    if not s.carries or len(s.body) != 2:
+        return None
+    inner, last = s.body
+    if not (isinstance(inner, For) and isinstance(last, Yield)):
+        return None
+    names = tuple(name for name, _ in s.carries)
+    same = tuple(init for _, init in inner.carries) == names and last.values == inner.results
+    return inner if same else None
 
 
 def padded_of(t: TileType) -> tuple[int, ...]:

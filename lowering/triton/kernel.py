@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ke_ir.expr import Bin, Num
+from ke_ir.expr import Num, variables
 from ke_ir.ir import For, Kernel, LoopVar, Parallel, Yield, statements
 from ke_ir.ops.arith import Binary, Cast, Cmp, Select, Unary
 from ke_ir.ops.base import Op, Stmt
@@ -17,12 +17,12 @@ from ke_ir.printer import print_head
 from ke_ir.scope import infer_types
 from lowering.triton import combine, elementwise, memory, shapes
 from lowering.triton.bounds import Interval
-from lowering.triton.context import Context, Index, is_innermost
+from lowering.triton.context import Context, Index, is_innermost, span
 from lowering.triton.dims import KernelDims
 from lowering.triton.options import TritonOptions, Unsupported
 from lowering.triton.uses import mentions_word, updated_in_place
 from lowering.triton.values import Value, power_of_two
-from lowering.triton.writer import WIDTH, atom, call
+from lowering.triton.writer import WIDTH, atom, bare, call
 
 _LOWER: dict[type[Op], Callable[[Context, Any], None]] = {
     Load: memory.lower_load, Store: memory.lower_store, Accumulate: memory.lower_accumulate,
@@ -115,9 +115,22 @@ def default_warps(kernel: Kernel, warp_size: int) -> int:
     largest = max((tile.elements for tile in values.values()), default=1)
     if accumulators:
         warps = max(4, accumulators // (warp_size * _ACCUMULATORS_PER_THREAD))
+        warps *= 2 if _gathers(kernel) else 1
     else:
         warps = largest // (warp_size * _TILE_ELEMENTS_PER_THREAD)
     return min(8, power_of_two(warps)) if warps > 1 else 1
+
+
+def _gathers(kernel: Kernel) -> bool:
+    """Whether a load has an address of its own for each element, which takes registers."""
+    tiled: set[str] = set()
+    loads: list[Load] = []
+    for s in statements(kernel.body):
+        if isinstance(s, For | Parallel):
+            tiled |= {v.name for v in ((s.var,) if isinstance(s, For) else s.vars) if v.tile}
+        elif isinstance(s, Load):
+            loads.append(s)
+    return any(len(tiled & set(variables(c))) > 1 for load in loads for c in load.coords)
 
 
 # -- the grid ----------------------------------------------------------------------------------
@@ -142,8 +155,8 @@ def _spread(ctx: Context, s: Parallel) -> list[LoopVar]:
 
 def _count(ctx: Context, v: LoopVar) -> str:
     """How many places a grid variable has."""
-    span = ctx.integer(v.hi if v.lo == Num(0) else Bin("-", v.hi, v.lo))
-    return span if v.tile is None else f"tl.cdiv({span}, {ctx.block(v)[0]})"
+    count = ctx.integer(span(v))
+    return count if v.tile is None else f"tl.cdiv({count}, {ctx.block(v)[0]})"
 
 
 def _grid_body(
@@ -286,25 +299,36 @@ def _lower_body(ctx: Context, body: Iterable[Stmt]) -> None:
 
 
 def _lower_for(ctx: Context, s: For) -> None:
+    """A loop, or the loops of a nest as one: only one without a loop inside is pipelined."""
+    nest = ctx.nest(s)
     carried = [_start_carry(ctx, s, i) for i in range(len(s.carries))]
-    ctx.scope.enter(s)
-    for i, ((name, init), variable) in enumerate(zip(s.carries, carried, strict=True)):
-        ctx.enter(name, Value(variable, ctx.value(init).type, owned=True), (s, -1 - i))
-    in_place = updated_in_place(s, ctx.uses)
+    for loop in nest:
+        ctx.scope.enter(loop)
+        for i, ((name, init), variable) in enumerate(zip(loop.carries, carried, strict=True)):
+            ctx.enter(name, Value(variable, ctx.value(init).type, owned=True), (loop, -1 - i))
+    inner = nest[-1]
+    in_place = updated_in_place(inner, ctx.uses)
     ctx.assign_to.update({key: carried[place] for key, place in in_place.items()})
-    if ctx.trips(s.var) == 1:
-        _enter_single(ctx, s.var)
-        _lower_iteration(ctx, s, carried)
+    written = [loop for loop in nest if ctx.trips(loop.var) != 1]
+    for loop in nest:
+        if ctx.trips(loop.var) == 1:
+            _enter_single(ctx, loop.var)
+    if not written:
+        _lower_iteration(ctx, inner, carried)
     else:
-        start = _open_loop(ctx, s)
+        start = _open_loop(ctx, written)
         with ctx.out.indented(), ctx.names.scope():
-            _enter_loop_index(ctx, s.var, start)
-            ctx.loops.append(s)
-            _lower_iteration(ctx, s, carried)
+            if len(written) > 1:
+                _enter_places(ctx, written, start)
+            else:
+                _enter_loop_index(ctx, written[0].var, start)
+            ctx.loops.append(inner)
+            _lower_iteration(ctx, inner, carried)
             ctx.loops.pop()
-    ctx.scope.leave(s)
-    for i, (result, (name, _)) in enumerate(zip(s.results, s.carries, strict=True)):
-        ctx.enter(result, Value(carried[i], ctx.values[name].type, owned=True), (s, i))
+    for loop in reversed(nest):
+        ctx.scope.leave(loop)
+        for i, (result, (name, _)) in enumerate(zip(loop.results, loop.carries, strict=True)):
+            ctx.enter(result, Value(carried[i], ctx.values[name].type, owned=True), (loop, i))
 
 
 def _start_carry(ctx: Context, s: For, place: int) -> str:
@@ -318,21 +342,52 @@ def _start_carry(ctx: Context, s: For, place: int) -> str:
     return variable
 
 
-def _open_loop(ctx: Context, s: For) -> str:
-    """Write the loop's head; returns the name of the first index of an iteration."""
-    v = s.var
-    bounds = [ctx.integer(e) for e in (v.lo, v.hi)]
-    step = [] if v.tile is None else [ctx.block(v)[0]]
-    if bounds[0] == "0" and not step:
-        bounds = bounds[1:]
-    name = ctx.names.new(v.name if v.tile is None else f"{v.name}_start")
-    args = [*bounds, *step]
-    own = is_innermost(s) and len(ctx.stages) > 1 and "num_stages" not in ctx.options.knobs
+def _open_loop(ctx: Context, nest: list[For]) -> str:
+    """Write the loop's head; returns the name of the first index of an iteration.
+
+    Of several loops that are written as one: the name of the iteration's number.
+    """
+    inner = nest[-1]
+    v = inner.var
+    if len(nest) > 1:
+        name = ctx.names.new("step")
+        args = [" * ".join(atom(_count(ctx, s.var)) for s in nest)]
+    else:
+        bounds = [ctx.integer(e) for e in (v.lo, v.hi)]
+        step = [] if v.tile is None else [ctx.block(v)[0]]
+        if bounds[0] == "0" and not step:
+            bounds = bounds[1:]
+        name = ctx.names.new(v.name if v.tile is None else f"{v.name}_start")
+        args = [*bounds, *step]
+    own = is_innermost(inner) and len(ctx.stages) > 1 and "num_stages" not in ctx.options.knobs
     if own:
-        ctx.out.line(f"for {name} in tl.range({', '.join(args)}, num_stages={s.stages}):")
+        ctx.out.line(f"for {name} in tl.range({', '.join(args)}, num_stages={inner.stages}):")
     else:
         ctx.out.line(f"for {name} in range({', '.join(args)}):")
     return name
+
+
+def _enter_places(ctx: Context, nest: list[For], step: str) -> None:
+    """The place along each loop of a nest, from the number of the iteration."""
+    starts = {}
+    rest = step
+    for s in reversed(nest):
+        v = s.var
+        count = atom(_count(ctx, v))
+        place = rest if s is nest[0] else f"{rest} % {count}"
+        rest = f"({rest} // {count})"
+        size = "" if v.tile is None else f" * {ctx.block(v)[0]}"
+        lo = "" if v.lo == Num(0) else f"{ctx.integer(v.lo, level=3)} + "
+        starts[v.name] = f"{lo}({place}){size}" if size or lo else place
+    for s in nest:
+        v = s.var
+        if v.tile is None:
+            name = ctx.names.new(v.name)
+            ctx.out.line(f"{name} = {bare(starts[v.name])}")
+            _enter_index(ctx, v, Index(v, name, name))
+        else:
+            name = ctx.names.new(f"{v.name}_start")
+            _enter_index(ctx, v, _tiled_index(ctx, v, name, starts[v.name]))
 
 
 def _enter_loop_index(ctx: Context, v: LoopVar, start: str) -> None:

@@ -9,6 +9,7 @@ from ke_ir.expr import Bin, Dim, Expr, Num, Var, variables
 from ke_ir.ops.memory import Accumulate, Load, Store
 from ke_ir.scope import Axis
 from ke_ir.types import DType, TileType
+from lowering.ravel import raveled
 from lowering.triton.bounds import Poly
 from lowering.triton.context import Context
 from lowering.triton.options import Unsupported
@@ -106,14 +107,15 @@ def access(ctx: Context, tensor: str, coords: tuple[Expr, ...]) -> Access:
     axes = ctx.scope.access(coords)
     place = _Placement(ctx, axes)
     pointer, conditions = [], []
-    shape = ctx.scope.tensor(tensor).shape
+    coords, shape = raveled(coords, ctx.scope.tensor(tensor).shape)
     plain_limits: dict[str, Poly | None] = {}
     for i, (c, size) in enumerate(zip(coords, shape, strict=True)):
         limit = ctx.bounds.exact(size)
         checks = _needed_checks(ctx, c, limit)
         if isinstance(c, Var):
             plain_limits[c.name] = limit
-        text = _coordinate(ctx, place, tensor, i, c, any(checks))
+        hint = f"{tensor}_{size.name.lower() if isinstance(size, Dim) else i}"
+        text = _coordinate(ctx, place, hint, c, any(checks))
         if checks[0]:
             conditions.append(f"({text} >= 0)")
         if checks[1]:
@@ -160,17 +162,14 @@ def _needed_checks(ctx: Context, c: Expr, limit: Poly | None) -> tuple[bool, boo
     return not below, not ctx.bounds.at_most(got.hi, last)
 
 
-def _coordinate(
-    ctx: Context, place: _Placement, tensor: str, i: int, c: Expr, checked: bool
-) -> str:
+def _coordinate(ctx: Context, place: _Placement, hint: str, c: Expr, checked: bool) -> str:
     """Text of a coordinate: an atom. One that is checked and used gets a variable."""
     if isinstance(c, Var | Num) or not variables(c):
         return ctx.integer(c, place.leaf, 9)
     if not checked:
         return f"({ctx.integer(c, place.leaf)})"
     text = ctx.integer(c, place.leaf)
-    size = ctx.scope.tensor(tensor).shape[i]
-    name = ctx.names.new(f"{tensor}_{size.name.lower() if isinstance(size, Dim) else i}")
+    name = ctx.names.new(hint)
     ctx.out.line(f"{name} = {text}")
     return name
 

@@ -3,22 +3,27 @@
 A derived program computes float32 products one by one on the vector units, in tiles that suit any
 hardware. The matrix units compute them from parts at float32's accuracy (``bf16x6``; ``tf32x3``,
 which is 2^-22 instead of 2^-24, where both operands lie along the sum in memory, since only so
-does it pay), and want larger tiles. Both are rewrites, and a search may go on from them.
+does it pay), want larger tiles, and operands that lie so: they are packed before where that takes
+less time than it saves. All are rewrites, and a search may go on from them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ke_ir.expr import Var
+from ke_ir.expr import Num, Var
 from ke_ir.ir import For, Parallel
 from ke_ir.ops import Dot, Load, Permute
 from ke_ir.ops.base import Operand
+from ke_ir.rewrites.algebra import Simplify
 from ke_ir.rewrites.base import KernelRewrite, NoMatch
 from ke_ir.rewrites.body import Facts, facts
+from ke_ir.rewrites.pack import Pack
 from ke_ir.rewrites.precision import SetPrecision
 from ke_ir.rewrites.retile import Retile
+from ke_ir.rewrites.schedule import SetStages
 from ke_ir.types import DType
 
 if TYPE_CHECKING:
@@ -27,18 +32,26 @@ if TYPE_CHECKING:
     from targets.gpu.spec import GpuSpec
 
 _ROWS, _COLUMNS, _TERMS = 128, 128, 64
+_WINDOW_TERMS, _WINDOW_STAGES = 32, 3
+"""Terms and pipelining depth where rows or columns are places of a window."""
 _WAVES = 1.5
 """Programs for each unit that must remain for larger tiles to pay."""
+_AS_THEY_ARE = {"window": (0.075, 0.35), "plain": (0.15, 0.2), "tf32": (0.18, 0.2)}
+"""Fraction of the TF32 peak that products of operands as they are reach, and the fraction of their
+time that packing one saves. Measured on an H100: 37, 75 and 90 TFLOP/s."""
+_COPIED = 0.87
+"""Fraction of the memory's bandwidth that packing reaches; likewise."""
 
 
 def started(module: Module, program: Program, traits: Traits, spec: GpuSpec) -> Module:
     """The module with the kernels that ``program`` calls made ready; others as they are."""
     for name in dict.fromkeys(call.kernel for call in program.calls):
-        f = facts(module.kernels[name])
-        for value, op in f.definitions.items():
-            if isinstance(op, Dot) and f.types[str(op.a)].dtype is DType.F32:
-                module = _changed(module, _precision(f, value, op, traits))
-                module = _changed(module, _tiles(f, value, op, spec))
+        products = facts(module.kernels[name])
+        for value, op in products.definitions.items():
+            if isinstance(op, Dot) and products.types[str(op.a)].dtype is DType.F32:
+                module, name = _packed(module, name, value, spec)
+                module = _changed(module, _precision(module, name, value, traits))
+                module = _changed(module, _tiles(module, name, value, spec))
     return module
 
 
@@ -51,21 +64,73 @@ def _changed(module: Module, rewrites: Iterator[KernelRewrite]) -> Module:
     return module
 
 
-def _precision(f: Facts, value: str, op: Dot, traits: Traits) -> Iterator[KernelRewrite]:
-    wanted = "tf32x3" if _along_terms(f, op) else "bf16x6"
+def _packed(module: Module, name: str, value: str, spec: GpuSpec) -> tuple[Module, str]:
+    """With the operands of a product packed where that pays; the kernel has a new name then."""
+    for place in (0, 1):
+        f, op = _product(module, name, value)
+        load = _load(f, (op.a, op.b)[place])
+        if load is None or _streamed(f, op, place) or not _worth_packing(f, value, load[0], spec):
+            continue
+        made = Pack(name, load[0].tensor, "each").apply(module)
+        if isinstance(made, NoMatch):
+            continue
+        new = made.kernels.keys() - module.kernels.keys()
+        name = next(n for n in new if value in facts(made.kernels[n]).definitions)
+        simple = Simplify(name).apply(made)
+        module = made if isinstance(simple, NoMatch) else simple
+    return module, name
+
+
+def _worth_packing(f: Facts, value: str, load: Load, spec: GpuSpec) -> bool:
+    """Whether packing takes less time than it saves."""
+    op = f.definitions[value]
+    assert isinstance(op, Dot)
+    sizes = [f.span(n) for n in f.kernel.tensors[load.tensor].shape]
+    trips = _trips(f, value)
+    if trips is None or any(n.lo is None or n.lo != n.hi for n in sizes):
+        return False
+    plain = all(_plain(f, x) for x in (op.a, op.b))
+    kind = "tf32" if op.precision == "tf32" else "plain" if plain else "window"
+    reach, saved = _AS_THEY_ARE[kind]
+    h = spec.hardware
+    product = 2.0 * trips / (reach * h.matrix_flops["tf32"])
+    moved = 2 * 4 * math.prod(n.lo or 0 for n in sizes) / (_COPIED * h.dram_bytes_per_s)
+    return moved + h.launch_seconds < saved * product
+
+
+def _trips(f: Facts, value: str) -> int | None:
+    """Multiplications of a product, all iterations together; None if that depends on the run."""
+    at = f.places[value]
+    around = [s.var for s in f.loops.values() if s.path == at[: len(s.path)]]
+    sizes = [f.extent(v) for v in around]
+    return None if None in sizes else math.prod(n or 0 for n in sizes)
+
+
+def _product(module: Module, name: str, value: str) -> tuple[Facts, Dot]:
+    f = facts(module.kernels[name])
+    op = f.definitions[value]
+    assert isinstance(op, Dot)
+    return f, op
+
+
+def _precision(module: Module, name: str, value: str, traits: Traits) -> Iterator[KernelRewrite]:
+    f, op = _product(module, name, value)
+    wanted = "tf32x3" if all(_streamed(f, op, place) for place in (0, 1)) else "bf16x6"
     if op.precision == "ieee" and wanted in traits.dot_precisions:
-        yield SetPrecision(f.kernel.name, value, wanted)
+        yield SetPrecision(name, value, wanted)
 
 
-def _tiles(f: Facts, value: str, op: Dot, spec: GpuSpec) -> Iterator[KernelRewrite]:
+def _tiles(module: Module, name: str, value: str, spec: GpuSpec) -> Iterator[KernelRewrite]:
     """Larger tiles, as long as every unit has programs enough."""
+    f, op = _product(module, name, value)
     rows, columns = f.axes.of(value)
     terms = f.axes.of(str(op.a))[1]
     programs = _programs(f)
     row, column = _loop(f, rows, Parallel), _loop(f, columns, Parallel)
     plain = all(_plain(f, x) for x in (op.a, op.b))
-    for name, tile in ((row, _ROWS), (column, _COLUMNS if plain else 0)):
-        site = f.loops.get(name or "")
+    wide = plain or op.precision == "tf32" or all(_streamed(f, op, place) for place in (0, 1))
+    for loop, tile in ((row, _ROWS), (column, _COLUMNS if wide else 0)):
+        site = f.loops.get(loop or "")
         if site is None or site.var.tile is None or tile <= site.var.step:
             continue
         extent = f.extent(site.var)
@@ -75,15 +140,25 @@ def _tiles(f: Facts, value: str, op: Dot, spec: GpuSpec) -> Iterator[KernelRewri
         if left < _WAVES * spec.hardware.units:
             return
         programs = left
-        yield Retile(f.kernel.name, site.var.name, tile)
+        yield Retile(name, site.var.name, tile)
+    term = _loop(f, terms, For)
+    if term is not None and plain:
+        yield from _deeper(f, term, [n for n in (row, column) if n], spec)
+    elif term is not None and wide:
+        extent = f.extent(f.loops[term].var) or _WINDOW_TERMS
+        yield Retile(name, term, math.gcd(extent, _WINDOW_TERMS) if extent % 16 == 0 else 32)
+        yield SetStages(name, term, _WINDOW_STAGES)
+
+
+def _deeper(f: Facts, term: str, others: list[str], spec: GpuSpec) -> Iterator[KernelRewrite]:
+    """More terms at a time, where shared memory has room for them."""
     stages = max((s.stages for _, s in f.statements if isinstance(s, For)), default=1)
     moved = (_ROWS + _COLUMNS) * _TERMS * 4 * stages
-    term, extents = _loop(f, terms, For), [f.extent(f.loops[n].var) for n in (row, column) if n]
+    extents = [f.extent(f.loops[n].var) for n in others]
+    size = f.extent(f.loops[term].var)
     wide = all(n is not None and n >= _ROWS for n in extents)
-    if plain and term is not None and wide and moved <= spec.shared_per_group:
-        size = f.extent(f.loops[term].var)
-        if size is not None and size >= 4 * _TERMS:
-            yield Retile(f.kernel.name, term, _TERMS)
+    if wide and moved <= spec.shared_per_group and size is not None and size >= 4 * _TERMS:
+        yield Retile(f.kernel.name, term, _TERMS)
 
 
 def _programs(f: Facts) -> float:
@@ -114,9 +189,12 @@ def _plain(f: Facts, value: Operand) -> bool:
     return found is not None and all(isinstance(i, Var) for i in found[0].coords)
 
 
-def _along_terms(f: Facts, op: Dot) -> bool:
-    """Whether both operands lie in memory along the index that is summed over."""
-    left, right = _load(f, op.a), _load(f, op.b)
-    if left is None or right is None or not (_plain(f, op.a) and _plain(f, op.b)):
+def _streamed(f: Facts, op: Dot, place: int) -> bool:
+    """Whether an operand lies in memory along the index that is summed over."""
+    found = _load(f, (op.a, op.b)[place])
+    if found is None:
         return False
-    return not left[1] and right[1]
+    shape = f.kernel.tensors[found[0].tensor].shape
+    long = [c for c, n in zip(found[0].coords, shape, strict=True) if n != Num(1)]
+    term = f.axes.of(str(op.a))[-1]
+    return bool(long) and isinstance(long[-1], Var) and f.axes.of_loop(long[-1].name) == term

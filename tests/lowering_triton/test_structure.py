@@ -69,6 +69,30 @@ STRUCTURES = {
         "%d = dot %a, %bt, %acc_2\nyield %d\n}\nyield %u\n}\nyield %s\n}\n"
         "store %r, %y[%m // (H * W), %o, (%m // W) % H, %m % W]\n}",
     ),
+    "convolution in parts": kernel(  # of the channels, so that the inner loop does not begin at 0
+        "(%x: f32[2, 48, 40], %w: f32[10, 48, 3]) -> (%y: f32[3, 2, 10, 38])", "",
+        "parallel %part = 0 to 3, %b = 0 to 2, %i = 0 to 38 tile 16, %o = 0 to 10 tile 16 {\n"
+        "%z = full 0.0 : f32[16, 16]\n%r = for %p = 0 to 3 carry (%acc = %z) {\n"
+        "%u = for %c = %part * 16 to %part * 16 + 16 tile 8 stages 2 carry (%acc_2 = %acc) {\n"
+        "%a = load %x[%b, %c, %i + %p] : f32[8, 16]\n%at = permute %a [1, 0]\n"
+        "%v = load %w[%o, %c, %p] : f32[16, 8]\n%vt = permute %v [1, 0]\n"
+        "%d = dot %at, %vt, %acc_2\nyield %d\n}\nyield %u\n}\n"
+        "%rt = permute %r [1, 0]\nstore %rt, %y[%part, %b, %o, %i]\n}",
+    ),
+    "pool": kernel(
+        "(%x: f32[9, 20]) -> (%y: f32[7, 18])", "",
+        "parallel %i = 0 to 7 tile 4, %j = 0 to 18 tile 16 {\n%z = full -inf : f32[4, 16]\n"
+        "%r = for %p = 0 to 3 carry (%acc = %z) {\n%s = for %q = 0 to 3 carry (%acc_1 = %acc) {\n"
+        "%v = load %x[%i + %p, %j + %q else -inf] : f32[4, 16]\n%m = max %acc_1, %v\nyield %m\n"
+        "}\nyield %s\n}\nstore %r, %y[%i, %j]\n}",
+    ),
+    "raveled": kernel(  # the places of one index along several dimensions
+        "(%x: f32[4, 5, 7], %u: f32[4, 5, 6]) -> (%y: f32[20, 7], %z: f32[20, 7])", "",
+        "parallel %i = 0 to 140 tile 16 {\n%v = load %x[%i // 35, %i // 7 % 5, %i % 7] : f32[16]\n"
+        "store %v, %y[%i // 7, %i % 7]\n"
+        "%w = load %u[%i // 35, %i // 7 % 5, %i % 7 else 2.0] : f32[16]\n"
+        "store %w, %z[%i // 7, %i % 7]\n}",
+    ),
 }  # fmt: skip
 
 RNN = """
@@ -175,11 +199,26 @@ def test_a_loop_of_one_iteration_is_no_loop() -> None:
     assert_same(*run_both(module), ulps=2, terms=64)
 
 
-def test_only_inner_loops_are_pipelined() -> None:
+def test_a_nest_whose_inner_loop_is_pipelined_is_one_loop() -> None:
+    """Else the pipeline would be filled and emptied again for each tap of a window."""
     text = function(lowered(STRUCTURES["conv2d"]))
-    assert "for p in range(3):" in text
-    assert "for c_start in range(0, C, BLOCK_C):" in text
+    assert text.count("for ") == 1
+    assert "for step in range(3 * 3 * tl.cdiv(C, BLOCK_C)):" in text
     assert '"num_stages": 2' in lowered(STRUCTURES["conv2d"])
+
+
+def test_a_nest_stays_where_an_outer_loop_does_more() -> None:
+    """Or where the inner one is not pipelined: a window of a pool is easier to read so."""
+    text = function(lowered(STRUCTURES["carries"]))
+    assert text.count("for ") == 3
+    assert "for p in range" in function(lowered(STRUCTURES["pool"]))
+
+
+def test_places_of_one_index_along_neighbouring_dimensions_are_one_address() -> None:
+    """Only where their sizes are those it is split by: those of %u are not."""
+    text = function(lowered(STRUCTURES["raveled"]))
+    assert "tl.load(x + offs_i" in text and "tl.store(y + offs_i" in text
+    assert "offs_i // 35" in text and text.count("offs_i % 7") >= 1
 
 
 BOUND_BY_CALLS = """

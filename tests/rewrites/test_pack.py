@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ke_ir.derive import with_derived
+from ke_ir.expr import Dim
 from ke_ir.ir import Once, Program
 from ke_ir.rewrites import unique_names
 from ke_ir.rewrites.pack import Pack
@@ -61,5 +62,39 @@ def test_refusals(step: str, says: str) -> None:
     assert says in refusal(example("matmul_gelu"), step)
 
 
+CONVOLUTIONS = {
+    "plain": ("x: f32[N, C, 11, 13]", "w: f32[O, C, 3, 2]", "y: f32[N, O, 9, 12]",
+              "sum[c, p, q](x[n, c, i + p, j + q] * w[o, c, p, q])"),
+    "padded and strided": ("x: f32[N, C, 11, 13]", "w: f32[O, C, 3, 3]", "y: f32[N, O, 6, 7]",
+              "sum[c, p, q](x[n, c, 2*i + p - 1, 2*j + q - 1 else 0] * w[o, c, p, q])"),
+    "transposed": ("x: f32[N, C, 5, 70]", "w: f32[C, O, 3, 3]", "y: f32[N, O, 7, 72]",
+              "sum[c, p, q](x[n, c, i - p, j - q else 0] * w[c, o, p, q])"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_the_channels_of_a_convolution_come_last(kind: str) -> None:
+    x, w, y, value = CONVOLUTIONS[kind]
+    module = unique_names(with_derived(module_of(f"""
+    op @f({x}, {w}) -> ({y})
+    dims N = 2, C = 40, O = 17
+    {{
+      y[n, o, i, j] = {value}
+    }}
+    """)))  # fmt: skip
+    got = after(after(module, "pack(@f, %w, once)"), "pack(@f_packed, %x, each)")
+    image = next(t for t in got.programs["f"].temps.values() if len(t.shape) == 4
+                 and t.shape[0] == Dim("N"))  # fmt: skip
+    assert image.shape[-1] == Dim("C")
+    assert_same_meaning(module, got, "f")
+    assert "lies in memory along" in refusal(got, "pack(@f_packed_packed, %x_packed, each)")
+
+
 def test_coordinates_that_are_computed_are_refused() -> None:
-    assert "not all loop variables" in refusal(example("conv1d"), "pack(@conv1d, %x, once)")
+    module = unique_names(with_derived(module_of("""
+    op @f(x: f32[40, 30], w: f32[30, 50], g: i64[20]) -> (y: f32[40, 20])
+    {
+      y[i, j] = sum[k](x[i, k] * w[k, g[j]])
+    }
+    """)))  # fmt: skip
+    assert "not all of loop variables" in refusal(module, "pack(@f, %w, each)")

@@ -106,20 +106,26 @@ void arg_reduce(bool largest, const Tile& d, const Tile& a, int dim) {
   out.commit();
 }
 
+// What a scan carries from element to element is wider than they are, so that each is rounded once:
+// small floats are computed in float, and float in double.
+template <class W> struct Carried { using type = W; };
+template <> struct Carried<float> { using type = double; };
+
 template <class W, template <class> class Op>
 void scan_with(const Tile& d, const Tile& a, int dim, bool reverse) {
   std::vector<W> ha, hd;
   const W* x = values<W>(a, ha);
   Result<W> out(d, hd);
   const Around s(a, dim);
+  using C = typename Carried<W>::type;
+  std::vector<C> carried(s.inner);
   for (int64_t o = 0; o < s.outer; ++o) {
     const int64_t base = o * s.n * s.inner;
     for (int64_t step = 0; step < s.n; ++step) {
-      const int64_t i = reverse ? s.n - 1 - step : step, before = reverse ? i + 1 : i - 1;
+      const int64_t row = base + (reverse ? s.n - 1 - step : step) * s.inner;
       for (int64_t k = 0; k < s.inner; ++k) {
-        const W v = x[base + i * s.inner + k];
-        out.data[base + i * s.inner + k] =
-            step ? Op<W>::apply(out.data[base + before * s.inner + k], v) : v;
+        carried[k] = step ? Op<C>::apply(carried[k], x[row + k]) : C(x[row + k]);
+        out.data[row + k] = static_cast<W>(carried[k]);
       }
     }
   }
@@ -159,7 +165,8 @@ void scan(int op, int dst, int a, int dim, bool reverse) {
   const Config& c = s.machine.config;
   const Around shape(x, dim);
   // Along the last dimension a vector needs log2(lanes) steps; across it one step a row.
-  const double lanes = c.vector_bytes / size_of(x.dtype);
+  const bool sums = op == kSum || op == kProd;  // an extreme is one of the elements
+  const double lanes = c.vector_bytes / (x.dtype == DType::F32 && sums ? 8 : size_of(x.dtype));
   const double steps = shape.inner == 1 ? std::ceil(std::log2(lanes)) : 1;
   command(kVector, c.vector_start + std::ceil(x.elements() / lanes) * steps, dst, a);
   if (!s.computes(d)) return;

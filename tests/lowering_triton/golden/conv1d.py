@@ -52,22 +52,22 @@ def conv1d_kernel(
     offs_o = pid_o * BLOCK_O + tl.arange(0, BLOCK_O)
     mask_o = offs_o < O
     acc = tl.zeros((BLOCK_BL, BLOCK_O), dtype=tl.float32)
-    for t in range(3):
-        for c_start in range(0, C, BLOCK_C):
-            offs_c = c_start + tl.arange(0, BLOCK_C)
-            x_l = offs_bl[:, None] % L + t - 1
-            x_1 = tl.load(
-                x + (offs_bl[:, None] // L) * (C * L) + offs_c[None, :] * L + x_l,
-                mask=(x_l >= 0) & (x_l < L),
-                other=0.0,
-            )
-            w_1 = tl.load(
-                w + offs_o[:, None] * (C * 3) + offs_c[None, :] * 3 + t,
-                mask=mask_o[:, None],
-                other=0.0,
-            )
-            permute_1 = tl.trans(w_1)
-            acc = tl.dot(x_1, permute_1, acc)
+    for step in range(3 * tl.cdiv(C, BLOCK_C)):
+        t = step // tl.cdiv(C, BLOCK_C)
+        offs_c = (step % tl.cdiv(C, BLOCK_C)) * BLOCK_C + tl.arange(0, BLOCK_C)
+        x_l = offs_bl[:, None] % L + t - 1
+        x_1 = tl.load(
+            x + (offs_bl[:, None] // L) * (C * L) + offs_c[None, :] * L + x_l,
+            mask=(x_l >= 0) & (x_l < L),
+            other=0.0,
+        )
+        w_1 = tl.load(
+            w + offs_o[:, None] * (C * 3) + offs_c[None, :] * 3 + t,
+            mask=mask_o[:, None],
+            other=0.0,
+        )
+        permute_1 = tl.trans(w_1)
+        acc = tl.dot(x_1, permute_1, acc)
     tl.store(
         y + (offs_bl[:, None] // L) * (O * L) + offs_o[None, :] * L + offs_bl[:, None] % L,
         acc.to(tl.float16),
