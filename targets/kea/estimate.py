@@ -186,9 +186,13 @@ class _KernelCost:
             add("se", c["se_start"] + result.elements / c["se_lanes"], times)
         else:
             factor = _ITERATIVE.get(getattr(s, "fn", ""), 1)
-            if isinstance(s, Scan) and s.dim == result.rank - 1:
-                factor = math.ceil(math.log2(c["vector_bytes"] / result.dtype.bytes))
-            beats = _tile_bytes(result) / c["vector_bytes"]
+            size = result.dtype.bytes
+            if isinstance(s, Scan):
+                # What an f32 sum carries is twice as wide.
+                size = 8 if result.dtype is DType.F32 and s.kind in ("sum", "prod") else size
+                if s.dim == result.rank - 1:
+                    factor = math.ceil(math.log2(c["vector_bytes"] / size))
+            beats = result.elements * size / c["vector_bytes"]
             add("vector", c["vector_start"] + beats * factor, times)
 
     def _dot(self, s: Dot, result: TileType) -> tuple[str, float]:

@@ -206,3 +206,25 @@ def test_a_long_sum_of_products_is_rounded_block_by_block() -> None:
     got = KeaTarget().run(module, program, {}, dims, inputs).outputs["z"]
     want = inputs["x"].astype(np.float64) @ inputs["y"]
     assert np.abs(got - want).max() < 4e-6 * want.max()
+
+
+@pytest.mark.parametrize("dtype", ["f32", "bf16"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_scan_rounds_each_element_once(dtype: str, reverse: bool) -> None:
+    flag = " reverse" if reverse else ""
+    module, program = program_of(f"""
+kernel @k(%x: {dtype}[8, 512]) -> (%y: {dtype}[8, 512])
+{{ parallel %i = 0 to 8, %j = 0 to 512 tile 512 {{
+ %v = load %x[%i, %j] : {dtype}[512]
+ %s = scan sum %v dim 0{flag}
+ store %s, %y[%i, %j]
+}} }}
+""")
+    inputs = draw(program, {}, {})
+    got = KeaTarget().run(module, program, {}, {}, inputs).outputs["y"]
+    x = inputs["x"].astype(np.float64)
+    want = np.flip(np.flip(x, 1).cumsum(1), 1) if reverse else x.cumsum(1)
+    if dtype == "bf16":
+        np.testing.assert_allclose(got.astype(float), want, rtol=2.0**-8, atol=1e-5)
+    else:
+        np.testing.assert_array_equal(got, want.astype(np.float32))
