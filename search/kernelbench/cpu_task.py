@@ -115,6 +115,9 @@ class _Run:
             detail["degenerate"] = self.degenerate()
             small = " and ".join("x".join(map(str, n)) for n in detail["reduced_sizes"])
             said += f", reduced to {small}"
+            if self.case.error:
+                detail["own_error"] = self.case.error
+                said += f"; PyTorch's own error is beyond tolerance: {self.case.error:.2g}"
         calls = Calls()
         with contextlib.suppress(Exception):  # what needs values, import tells of
             try_without_values(self.problem, within=calls)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from search.kernelbench.draws import Draws
+from targets.gpu.compare import compare
 
 Tensors = dict[str, torch.Tensor]
 
 _SIGNED_SEED = 4242
+
+AT_ONCE = 1 << 26
+"""Elements of a parameter up to which it is in float64 as long as its module is."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +94,49 @@ def run_float64(
         return run(module, mapped(tuple(inputs), doubled), draws)
 
 
+class _WideWhereRead(TorchFunctionMode):  # type: ignore[misc]
+    """While on, each function gets these parameters in float64, and nobody keeps them so."""
+
+    def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
+        super().__init__()
+        self._places = {x.untyped_storage().data_ptr() for x in parameters}
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Do what was asked in float64. An attribute is read without making anything wide."""
+        if func == torch.Tensor.dtype.__get__ and self._narrow(args[0]):
+            return torch.float64
+        if getattr(func, "__name__", "") != "__get__":
+            args, kwargs = mapped((args, kwargs), self._wide)
+        return func(*args, **(kwargs or {}))
+
+    def _narrow(self, x: torch.Tensor) -> bool:
+        """Whether it is one of these, or a view of one."""
+        return x.dtype != torch.float64 and x.untyped_storage().data_ptr() in self._places
+
+    def _wide(self, x: torch.Tensor) -> torch.Tensor:
+        return x.double() if self._narrow(x) else x
+
+
 @contextmanager
 def _widened(module: torch.nn.Module) -> Iterator[None]:
     """The module in float64, and the tensors that it makes.
 
-    In place, one tensor after the other, since weights may be of gigabytes; going back is exact.
+    In place, one tensor after the other; going back is exact. Large weights, which may be of
+    gigabytes, stay as they are and are widened where they are read.
     """
+    large = [x for x in module.parameters() if x.numel() > AT_ONCE and x.is_floating_point()]
+    left = {id(x) for x in large}
     kept = [*module.parameters(), *module.buffers()]
-    changed = [(x, x.dtype) for x in kept if x.is_floating_point()]
+    changed = [(x, x.dtype) for x in kept if x.is_floating_point() and id(x) not in left]
     usual = torch.get_default_dtype()
     try:
         torch.set_default_dtype(torch.float64)
         for x, _ in changed:
             x.data = x.data.double()
-        yield
+        with _WideWhereRead(large) if large else nullcontext():
+            yield
     finally:
         torch.set_default_dtype(usual)
         for x, dtype in changed:
@@ -113,14 +147,11 @@ def _widened(module: torch.nn.Module) -> Iterator[None]:
                 part.flatten_parameters()
 
 
-def allclose(given: Given, exact: Given, tolerance: float = 1e-4) -> bool:
-    """Whether all outputs are finite and within tolerance of those in float64."""
-    for mine, want in zip(given.outputs, exact.outputs, strict=True):
-        if not isinstance(mine, torch.Tensor) or not isinstance(want, torch.Tensor):
-            continue
-        if not torch.allclose(mine.double(), want.double(), tolerance, tolerance):
-            return False
-    return True
+def errors(given: Given, exact: Given) -> list[dict[str, Any]]:
+    """What ``targets.gpu.compare`` says of each output, and of each buffer, against float64."""
+    pairs = [*zip(given.outputs, exact.outputs, strict=True)]
+    pairs += [(x, exact.buffers[name]) for name, x in given.buffers.items()]
+    return [compare(mine, want) for mine, want in pairs if isinstance(mine, torch.Tensor)]
 
 
 def signed(inputs: Any) -> Any:

@@ -24,6 +24,9 @@ _BATCHES = (3, 16)
 _EXTENTS = {1: (200,), 2: (72, 136), 3: (40, 72, 136), 4: (24, 32, 64, 128), 5: (16, 32, 64)}
 """By the rank of the largest tensor. The smallest are no powers of two, and of several tiles where
 that takes little time."""
+_MANY = 64
+_FEW = (4, 8, 16)
+"""A batch that is larger than the problem's, and the extents of its samples."""
 _MOST_TRIES = 600
 _MOST_ELEMENTS = 1 << 28
 
@@ -116,12 +119,42 @@ def _shrinks(
     return bool(less) and runs(dict.fromkeys(members, less[-1]))
 
 
+def more_samples(
+    asked: Mapping[Position, int],
+    free: Sequence[Sequence[Position]],
+    runs: Callable[[Mapping[Position, int]], bool],
+) -> Iterator[dict[Position, int]]:
+    """Sizes with a larger batch than asked for, of small samples; those of fewest elements first.
+
+    Statistics over a batch of two or three may be of elements that nearly agree.
+    """
+    batches: dict[int, list[Position]] = {}
+    for position, n in asked.items():
+        if position[1] == 0 and n < _MANY:
+            batches.setdefault(n, []).append(position)
+    grown = [b for b in batches.values() if runs(dict.fromkeys(b, _MANY))]
+    if not grown:
+        return iter(())
+    many = {p: _MANY for b in grown for p in b}
+    rest = [g for g in free if not many.keys() & set(g)]
+    fewer = [[m + asked[g[0]] % 8 for m in _FEW if m < asked[g[0]]] or [asked[g[0]]] for g in rest]
+    return _ascending({**asked, **many}, rest, fewer)
+
+
 def smaller(
     asked: Mapping[Position, int], free: Sequence[Sequence[Position]]
 ) -> Iterator[dict[Position, int]]:
     """Smaller sizes to try, those of fewest elements first and the full ones last."""
+    return _ascending(asked, free, [_levels(asked, g) for g in free])
+
+
+def _ascending(
+    asked: Mapping[Position, int],
+    free: Sequence[Sequence[Position]],
+    levels: Sequence[Sequence[int]],
+) -> Iterator[dict[Position, int]]:
     found = []
-    for picked in itertools.product(*(_levels(asked, g) for g in free)):
+    for picked in itertools.product(*levels):
         sizes = dict(asked)
         sizes.update((p, n) for g, n in zip(free, picked, strict=True) for p in g)
         found.append((elements(sizes), sizes))
