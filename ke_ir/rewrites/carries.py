@@ -113,25 +113,29 @@ class Carries:
         self.free |= {x for x in xs if isinstance(x, str)}
 
     def _combination(self, x: Operand) -> str:
-        """The kind of a reduction along the axis; ``sum`` for a ``dot``."""
+        """The kind of a reduction along the axis; ``sum`` for a ``dot``, or several added up."""
         s = self._definition(x)
         if isinstance(s, Reduce) and self.f.axes.of(str(s.x))[s.dim] == self.axis:
             return s.kind
-        if isinstance(s, Dot) and s.acc is None and self.f.axes.of(str(s.a))[-1] == self.axis:
-            return "sum"
-        return ""
+        return "sum" if self._products(x, None) else ""
 
-    def _reduction(self, c: str, y: Operand) -> str:
-        s = self._definition(y)
+    def _products(self, x: Operand, start: Operand | None) -> bool:
+        """Whether a value is products along the axis that are added to ``start``."""
+        s = self._definition(x)
         dots: list[Dot] = []
         while isinstance(s, Dot) and self.f.axes.of(str(s.a))[-1] == self.axis:
             dots.append(s)
-            if s.acc == c:
+            if s.acc == start:
                 for dot in dots:
                     self._mark(dot)
                     self._require_free(dot.a, dot.b)
-                return "sum"
+                return True
             s = self._definition(s.acc)
+        return False
+
+    def _reduction(self, c: str, y: Operand) -> str:
+        if self._products(y, c):
+            return "sum"
         s = self._definition(y)
         if isinstance(s, Binary):
             other = s.y if s.x == c else s.x if s.y == c else None

@@ -41,7 +41,8 @@ TILE = 32
 class SplitDot(KernelRewrite):
     """Write out a product of precision ``bf16x3`` or ``bf16x6``: bf16 parts and their products.
 
-    ``pack_parts`` can then compute the parts once, before the kernel.
+    ``pack_parts`` can then compute the parts once, before the kernel. What a loop carries is added
+    last: matrix units cut off what is far smaller than what they add to.
 
     ``split_dot(@mm, %p)``
 
@@ -105,12 +106,15 @@ class SplitDot(KernelRewrite):
         out: list[Op] = []
         n = 1 + max(i for i, _ in products)
         a, b = (_parts(str(x), n, fresh, out) for x in (op.a, op.b))
-        acc: Operand | None = op.acc
+        whole = self.dot if op.acc is None else fresh(f"{self.dot}_1")
+        acc: Operand | None = None
         for i, j in products:
             last = (i, j) == products[-1]
-            name = self.dot if last else fresh(f"{self.dot}_1")
+            name = whole if last else fresh(f"{self.dot}_1")
             out.append(replace(op, a=a[i], b=b[j], acc=acc, precision="ieee", result=name))
             acc = name
+        if op.acc is not None:
+            out.append(Binary("add", op.acc, whole, result=self.dot))
         return tidied(splice(k, f.places[self.dot], out))
 
     @classmethod
