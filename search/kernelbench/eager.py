@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
@@ -95,7 +96,9 @@ def run_float64(
 
 
 class _WideWhereRead(TorchFunctionMode):  # type: ignore[misc]
-    """While on, each function gets these parameters in float64, and nobody keeps them so."""
+    """While on, each function gets these parameters in float64, and nobody keeps them so. A linear
+    layer, which is where most weights are, gets them piece by piece.
+    """
 
     def __init__(self, parameters: Sequence[torch.Tensor]) -> None:
         super().__init__()
@@ -107,6 +110,8 @@ class _WideWhereRead(TorchFunctionMode):  # type: ignore[misc]
         """Do what was asked in float64. An attribute is read without making anything wide."""
         if func == torch.Tensor.dtype.__get__ and self._narrow(args[0]):
             return torch.float64
+        if func is functional.linear and len(args) > 1 and self._narrow(args[1]):
+            return _linear(*args, **(kwargs or {}))
         if getattr(func, "__name__", "") != "__get__":
             args, kwargs = mapped((args, kwargs), self._wide)
         return func(*args, **(kwargs or {}))
@@ -117,6 +122,16 @@ class _WideWhereRead(TorchFunctionMode):  # type: ignore[misc]
 
     def _wide(self, x: torch.Tensor) -> torch.Tensor:
         return x.double() if self._narrow(x) else x
+
+
+def _linear(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The layer in float64, with some rows of the weight at a time."""
+    rows = max(1, AT_ONCE // weight.shape[1])
+    parts = [functional.linear(x, some.double()) for some in weight.split(rows)]
+    out = torch.cat(parts, -1)
+    return out if bias is None else out + bias
 
 
 @contextmanager

@@ -9,6 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+
 from ke_ir.importers.source import Problem, load_problem  # noqa: E402
 from search.kernelbench import eager  # noqa: E402
 from search.kernelbench.reduce import reduced, without_values  # noqa: E402
@@ -165,8 +167,9 @@ def test_large_weights_are_widened_where_they_are_read(monkeypatch: pytest.Monke
     got = eager.run_float64(module, [x])
     assert narrow == [False, True]
     for mine, other in zip(got.outputs, want.outputs, strict=True):
-        assert mine.dtype == torch.float64 and torch.equal(mine, other)
-    assert torch.equal(got.buffers["norm.running_var"], want.buffers["norm.running_var"])
+        torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-12)
+    mine, other = (x.buffers["norm.running_var"] for x in (got, want))
+    torch.testing.assert_close(mine, other, rtol=1e-12, atol=1e-12)
     assert {p.dtype for p in module.parameters()} == {torch.float32}
 
 
@@ -176,3 +179,27 @@ def test_buffers_are_put_back() -> None:
     assert float(norm.running_mean.abs().max()) == 0.0
     assert float(given.buffers["running_mean"].min()) > 0.1
     assert int(given.buffers["num_batches_tracked"]) == 1
+
+
+def test_a_large_linear_layer_is_never_wide_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest tensor that is made of a weight of 64 x 32 elements, 100 being large."""
+
+    class Largest(TorchDispatchMode):  # type: ignore[misc]
+        elements = 0
+
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            out = func(*args, **(kwargs or {}))
+            wide = [x for x in eager.tensors(out) if x.dtype == torch.float64]
+            Largest.elements = max([Largest.elements, *(x.numel() for x in wide)])
+            return out
+
+    layer, x = torch.nn.Linear(32, 64).requires_grad_(False), torch.randn(3, 2, 32)
+    want = layer.double()(x.double())
+    layer.float()
+    monkeypatch.setattr(eager, "AT_ONCE", 100)
+    with Largest():
+        (got,) = eager.run_float64(layer, [x]).outputs
+    torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
+    assert Largest.elements == got.numel() < 64 * 32
