@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ke_ir.ir import For, statements
-from ke_ir.ops import Dot, Load, Permute
+from ke_ir.ops import Dot, Load
+from ke_ir.ops.base import Op
 from ke_ir.rewrites.base import NoMatch
 from ke_ir.rewrites.body import Facts, facts
 from ke_ir.rewrites.schedule import SetStages
@@ -33,15 +34,20 @@ def started(module: Module, program: Program, lds_bytes: int) -> Module:
 
 
 def _operand_bytes(f: Facts, loop: For) -> int:
-    """Bytes of all tiles that one iteration loads as operands of a product."""
-    loads: set[str] = set()
-    for op in statements(loop.body):
-        for operand in (op.a, op.b) if isinstance(op, Dot) else ():
-            value = str(operand)
-            made = f.definitions.get(value)
-            if isinstance(made, Permute):
-                value = str(made.x)
-                made = f.definitions.get(value)
-            if isinstance(made, Load):
-                loads.add(value)
-    return sum(f.types[n].elements * f.types[n].dtype.bytes for n in loads)
+    """Bytes of all tiles that one iteration loads for its products, whatever is computed on the way
+    (vectors, such as a bias, are not kept in LDS)."""
+    loads: dict[str, int] = {}
+    seen: set[str] = set()
+    inside = {op.result for op in statements(loop.body) if isinstance(op, Op)}
+    todo = [str(x) for op in statements(loop.body) if isinstance(op, Dot) for x in (op.a, op.b)]
+    while todo:
+        name = todo.pop()
+        made = f.definitions.get(name)
+        if name in seen or name not in inside or not isinstance(made, Op):
+            continue
+        seen.add(name)
+        tile = f.types[name]
+        if isinstance(made, Load) and len(tile.shape) > 1:
+            loads[name] = tile.elements * tile.dtype.bytes
+        todo += [str(x) for x in made.operands()]
+    return sum(loads.values())

@@ -119,10 +119,18 @@ TWO = """op @f(x: f32[12, 512], u: f32[128, 512], v: f32[128, 512])
 }"""
 
 
-def test_pipelines_fit_lds() -> None:
-    """Two products in one loop: three stages of their operands are more than 64 KiB."""
+COMPUTED = """op @f(x: f32[40, 2048], y: f32[40, 2048], u: f32[512, 2048], s: f32[2048])
+  -> (a: f32[40, 512])
+{
+  a[i, j] = sum[l](max((x[i, l] - s[l]) + y[i, l], 0.0) * u[j, l])
+}"""
+
+
+@pytest.mark.parametrize("text", [TWO, COMPUTED])
+def test_pipelines_fit_lds(text: str) -> None:
+    """Three stages of all that is loaded for the products of one loop are more than 64 KiB."""
     target = AmdTarget("gfx942")
-    module = with_derived(check(parse(TWO)))
+    module = with_derived(check(parse(text)))
     deep = max(s.stages for k in module.kernels.values() for s in statements(k.body)
                if isinstance(s, For))  # fmt: skip
     started = target.start(module, module.programs["f"])
