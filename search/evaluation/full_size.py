@@ -47,6 +47,7 @@ def _output(mine: Any, eager: Any) -> FullSize:
         not_finite=mine.not_finite,
         eager_max_abs_error=None if eager is None else eager.max_abs_error,
         eager_relative_error=None if eager is None else eager.relative_error,
+        eager_allclose=None if eager is None else eager.allclose,
     )
 
 
@@ -56,7 +57,8 @@ def describe(x: FullSize) -> str:
     wrong += f"{x.not_finite} elements not finite, " if x.not_finite else ""
     text = f"{wrong}relative error {x.relative_error:.2g}, |error| up to {x.max_abs_error:.2g}"
     if x.eager_relative_error is not None and x.eager_max_abs_error is not None:
-        text += f" (eager {x.eager_relative_error:.2g}, {x.eager_max_abs_error:.2g})"
+        beyond = "beyond it too, " if not x.allclose and x.eager_allclose is False else ""
+        text += f" (eager {beyond}{x.eager_relative_error:.2g}, {x.eager_max_abs_error:.2g})"
     return text
 
 

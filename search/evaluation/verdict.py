@@ -44,9 +44,9 @@ class FullSize:
     """One output of a run at the file's own sizes, against float64 on the same device.
 
     ``max_abs_error`` and ``relative_error`` (in the Frobenius norm) are the kernel's, those with
-    ``eager_`` PyTorch's on the same inputs (None where that did not run). ``allclose`` is at the
-    benchmark's tolerance; ``not_finite`` counts the elements that are NaN or infinite where the
-    reference is not, and belong to neither error.
+    ``eager_`` PyTorch's on the same inputs (None where that did not run). ``allclose`` and
+    ``eager_allclose`` are at the benchmark's tolerance; ``not_finite`` counts the elements that are
+    NaN or infinite where the reference is not, and belong to neither error.
     """
 
     max_abs_error: float
@@ -55,6 +55,7 @@ class FullSize:
     not_finite: int = 0
     eager_max_abs_error: float | None = None
     eager_relative_error: float | None = None
+    eager_allclose: bool | None = None
 
 
 @dataclass(frozen=True)

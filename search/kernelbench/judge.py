@@ -36,6 +36,7 @@ def compared(got: Tensors, want: Tensors, own: Tensors) -> dict[str, FullSize]:
         out[name] = FullSize(
             found["max_abs_error"], found["relative_error"], found["allclose"],
             found["not_finite"], eager["max_abs_error"], eager["relative_error"],
+            eager["allclose"],
         )  # fmt: skip
     return out
 

@@ -66,6 +66,8 @@ def summary(results: Results, plan: Plan) -> str:
     parts += ["## By family", _by_family(problems, plan)]
     parts += list(_degenerate(problems, plan))
     parts += ["## What failed, and why", _failures(problems)]
+    for target in plan.targets:
+        parts += _beyond_float32(problems, target)
     if not plan.reduced:
         for target in plan.targets:
             parts += _each(problems, target)
@@ -200,6 +202,29 @@ def _degenerate(problems: Sequence[_Problem], plan: Plan) -> Iterator[str]:
         yield "## Degenerate problems"
         yield "A trivial kernel passes them: they count for correctness and in no speed figure."
         yield "\n".join(f"- {p.key} {p.name}: {why}" for p, why in found)
+
+
+def _beyond_float32(problems: Sequence[_Problem], target: str) -> Iterator[str]:
+    """Problems where PyTorch itself would not pass KernelBench's check against its float64."""
+    rows = []
+    for p in problems:
+        found = p.lines.get((stages.NUMBERS, target))
+        errors = found.detail.get("given", found.detail.get("outputs", {})) if found else {}
+        beyond = {n: x for n, x in errors.items() if x.get("eager_allclose") is False}
+        if beyond:
+            name = max(beyond, key=lambda n: float(beyond[n]["eager_relative_error"]))
+            x = beyond[name]
+            pairs = [(x["relative_error"], x["max_abs_error"]),
+                     (x["eager_relative_error"], x["eager_max_abs_error"])]  # fmt: skip
+            rows.append([p.key, p.name, name, *(f"{a:.2g}, {b:.2g}" for a, b in pairs)])
+    if rows:
+        yield f"### Where PyTorch's own dtype is beyond the tolerance: {target}"
+        yield (
+            "KernelBench compares with PyTorch at the inputs' dtype. Here that is further from the "
+            "module in float64 than the tolerance allows, so that an exact kernel may fail: errors "
+            "relative and absolute, of the output where PyTorch's is largest."
+        )
+        yield _table(["problem", "name", "output", "ours", "PyTorch"], rows)
 
 
 def _each(problems: Sequence[_Problem], target: str) -> Iterator[str]:

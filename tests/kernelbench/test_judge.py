@@ -55,3 +55,12 @@ def test_numbers_of_a_target() -> None:
         assert not good and "beyond the benchmark's tolerance" in text
     with pytest.raises(ValueError, match="shape"):
         judge.compared({"y": own["y"][:3]}, want, own)
+
+
+def test_pytorch_beyond_the_tolerance_is_said() -> None:
+    want = {"y": torch.tensor([1e-6, 1e6], dtype=torch.float64)}
+    own, mine = {"y": torch.tensor([0.25, 1e6])}, {"y": torch.tensor([0.5, 1e6])}
+    good, text = judge.verdict(judge.compared(mine, want, own))
+    assert not good and "(eager beyond it too, " in text
+    good, text = judge.verdict(judge.compared({"y": want["y"].float()}, want, own))
+    assert good and "beyond" not in text

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from search.evaluation.verdict import Outcome, StageResult
+from search.evaluation.verdict import FullSize, Outcome, StageResult
 from search.kernelbench import stages
 from search.kernelbench.checkout import ProblemFile, find
 from search.kernelbench.results import Results, line
@@ -102,3 +103,23 @@ def test_failures_are_grouped(tmp_path: Path, problems: list[ProblemFile]) -> No
     assert row.startswith("| import | 14 | aten.svd has no form: y[...] of @... is # |")
     assert row.endswith("1/12 and 2 more |")
     assert "| import | 0 of 14 | 0 of 14 |" in page
+
+
+def test_where_pytorch_itself_is_beyond_the_tolerance(
+    tmp_path: Path, problems: list[ProblemFile]
+) -> None:
+    """By the output in which PyTorch is furthest off; not where only the kernel is."""
+    results = Results(tmp_path / "r.jsonl")
+    ours = {"relative_error": 2e-7, "max_abs_error": 3e-3, "allclose": False}
+    near = FullSize(1e-3, 1e-7, False, 0, 2e-6, 1e-9, True)
+    given = [
+        {"a": asdict(near)},
+        {"a": asdict(near), "b": {**ours, "eager_relative_error": 2e-6, "eager_max_abs_error": 0.25,
+                                  "eager_allclose": False}},
+    ]  # fmt: skip
+    for problem, errors in zip(problems, given, strict=False):
+        results.add([line(problem, PLAN, GPU, results_of(stages.NUMBERS, given=errors))])
+    page = summary(results, PLAN)
+    rows = [r for r in page.splitlines() if r.startswith("| 1/") and "0.25" in r]
+    name = problems[1].name
+    assert rows == [f"| {problems[1].key} | {name} | b | 2e-07, 0.003 | 2e-06, 0.25 |"]
