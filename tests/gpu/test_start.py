@@ -74,7 +74,7 @@ def test_convolutions_read_channels_last_on_nvidia() -> None:
 def test_the_meaning_of_a_convolution_stays() -> None:
     text = CONVOLUTION.replace("66, 130", "66, 19").replace("64, 128]", "64, 17]")
     derived, module = begun(NvidiaTarget(), text, n=9)
-    assert module != derived
+    assert len(module.kernels) == 3 and len(derived.kernels) == 1
     random = np.random.default_rng(0)
     inputs = {p.name: random.standard_normal(p.type.sizes({})).astype(np.float32)
               for p in module.programs["f"].inputs}  # fmt: skip
