@@ -13,6 +13,10 @@ def _add(name: str, text: str, *needs: str) -> None:
     _NEEDS[name] = needs
 
 
+def is_helper(name: str) -> bool:
+    return name in _TEXTS
+
+
 def texts_of(names: Iterable[str]) -> list[str]:
     """Texts of these helpers and of what they need, each once, in an order that defines first."""
     out: dict[str, str] = {}

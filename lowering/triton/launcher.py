@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -24,10 +25,21 @@ from ke_ir.ir import (
 from ke_ir.ops.memory import Accumulate
 from ke_ir.types import TensorType
 from lowering.triton.bounds import Bounds
+from lowering.triton.helpers import is_helper
 from lowering.triton.kernel import LoweredKernel
 from lowering.triton.sizes import SizeText
 from lowering.triton.values import Carriers, identity, literal
 from lowering.triton.writer import WIDTH, Names, Writer, call
+
+_USED = {
+    "torch", "triton", "tl", "reference", "prepare", "min", "max", "print", "zip", "tuple", "range",
+    *keyword.kwlist,
+}  # fmt: skip
+
+
+def function_name(program: str) -> str:
+    """The launcher's name: the program's, unless the file needs that for something else."""
+    return f"{program}_" if program in _USED or is_helper(program) else program
 
 
 class Launcher:
@@ -43,7 +55,8 @@ class Launcher:
     ) -> None:
         self.program, self.kernels, self.carriers = program, kernels, carriers
         self.bounds, self.units = bounds, units
-        names = Names({program.name, "prepare", "prepared", "config", "meta", "grid"})
+        mine = {"prepare", "prepared", "config", "meta", "grid"}
+        names = Names({function_name(program.name), *mine})
         self.sizes = SizeText(program, bounds, names, has_out=True)
         self.tensor_names = {**self.sizes.tensors, **{n: names.new(n) for n in program.temps}}
         self.out = Writer()
@@ -90,7 +103,7 @@ class Launcher:
         self._in_turn([s for s in body if not (isinstance(s, Temp) and s.name in skip)])
         self.out.line(f"return {', '.join(self.tensor_names[x.name] for x in p.outputs)}")
         extra = "out=None, prepared=None" if prepared else "out=None"
-        head = call(f"def {p.name}", [*filter(None, [inputs]), "*", extra], WIDTH)
+        head = call(f"def {function_name(p.name)}", [*filter(None, [inputs]), "*", extra], WIDTH)
         sizes = self._sizes()
         return "\n".join([f"{head}:", self._doc(bool(prepared)), *sizes, self.out.render()])
 

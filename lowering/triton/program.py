@@ -11,7 +11,7 @@ from lowering.triton.bounds import Bounds
 from lowering.triton.dims import KernelDims, called_with, program_bounds
 from lowering.triton.helpers import texts_of
 from lowering.triton.kernel import LoweredKernel, lower_kernel
-from lowering.triton.launcher import Launcher, grid_at, unaligned
+from lowering.triton.launcher import Launcher, function_name, grid_at, unaligned
 from lowering.triton.options import TritonOptions
 from lowering.triton.values import Carriers
 from lowering.triton.writer import WIDTH
@@ -37,7 +37,7 @@ def lower(module: Module, program: Program, dims: Mapping[str, int], options: Tr
     return _render(
         title=f"{program.name}: {_signature(program)}",
         made_for=target,
-        program=program.name,
+        program=function_name(program.name),
         dims=_pairs(sizes),
         inputs=_tensors(program.inputs, sizes),
         outputs=_tensors(program.outputs, sizes),

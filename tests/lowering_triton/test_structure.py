@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ke_ir.ir import Module
@@ -286,3 +288,16 @@ def test_a_temporary_gives_its_memory_back_after_its_last_use() -> None:
     assert [w.partition("[")[0] for w in words] == [
         "y", "a", "k0_kernel", "b", "k1_kernel", "del a", "k2_kernel"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "called"), [("tanh", "tanh_"), ("min", "min_"), ("tri", "tri")])
+def test_a_program_named_as_something_the_file_needs(name: str, called: str) -> None:
+    """Its launcher has another name: kernels call helpers, and grids are minima."""
+    module = kernel(
+        "(%x: f32[N]) -> (%y: f32[N])", "N = 40",
+        "parallel %i = 0 to N tile 16 persistent {\n%v = load %x[%i] : f32[16]\n%t = tanh %v\n"
+        "store %t, %y[%i]\n}",
+    )  # fmt: skip
+    renamed = Module(tuple(replace(i, name=name) for i in module.items), file=module.file)
+    assert f"def {called}(x, *, out=None):" in lowered(renamed)
+    assert_same(*run_both(renamed, name=name), ulps=4)
