@@ -57,6 +57,8 @@ class Launcher:
         self.bounds, self.units = bounds, units
         mine = {"prepare", "prepared", "config", "meta", "grid"}
         names = Names({function_name(program.name), *mine})
+        self.names = names
+        self.rows: dict[str, str] = {}  # of tensors taken apart around the statement at hand
         self.sizes = SizeText(program, bounds, names, has_out=True)
         self.tensor_names = {**self.sizes.tensors, **{n: names.new(n) for n in program.temps}}
         self.out = Writer()
@@ -174,16 +176,35 @@ class Launcher:
             elif isinstance(s, KernelCall):
                 self._call(s)
             elif isinstance(s, Repeat):
-                lo = "" if s.lo == Num(0) else f"{self._integer(s.lo)}, "
-                self.out.line(f"for {s.var} in range({lo}{self._integer(s.hi)}):")
-                with self.out.indented():
-                    self._body(s.body)
+                self._repeat(s)
+
+    def _repeat(self, s: Repeat) -> None:
+        """Parts of tensors are made once, not anew in each step: that takes as long as a launch."""
+        inside = list(program_statements(s.body))
+        own = {x.name for x in inside if isinstance(x, Temp)} | self.rows.keys()
+        views = [v for c in inside if isinstance(c, KernelCall) for v in (*c.args, *c.outs)]
+        sizes = self.program.sizes({})
+        most = 4 * (evaluate_int(s.hi, sizes) - evaluate_int(s.lo, sizes)) + 4
+        tensors = {**self.program.tensors, **self.program.temps}
+        named = dict.fromkeys(
+            v.tensor for v in views if v.indices and v.tensor not in own
+            and evaluate_int(tensors[v.tensor].shape[0], sizes) <= most
+        )  # fmt: skip
+        for name in named:
+            self.rows[name] = self.names.new(f"{self.tensor_names[name]}_rows")
+            self.out.line(f"{self.rows[name]} = {self.tensor_names[name]}.unbind()")
+        lo = "" if s.lo == Num(0) else f"{self._integer(s.lo)}, "
+        self.out.line(f"for {s.var} in range({lo}{self._integer(s.hi)}):")
+        with self.out.indented():
+            self._body(s.body)
+        if named:
+            self.out.line(f"del {', '.join(self.rows.pop(name) for name in named)}")
 
     def _view(self, v: View) -> str:
-        text = self.tensor_names[v.tensor]
-        if v.indices:
-            text += f"[{', '.join(self._integer(i) for i in v.indices)}]"
-        return text
+        text, indices = self.tensor_names[v.tensor], [self._integer(i) for i in v.indices]
+        if indices and v.tensor in self.rows:
+            text = f"{self.rows[v.tensor]}[{indices.pop(0)}]"
+        return f"{text}[{', '.join(indices)}]" if indices else text
 
     def _call(self, s: KernelCall) -> None:
         k = self.kernels[id(s)]

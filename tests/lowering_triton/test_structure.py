@@ -176,7 +176,16 @@ def test_a_once_section_is_a_function_of_its_own(rnn: Module) -> None:
     assert "def prepare(x, w):" in text
     assert "def rnn(x, w, *, out=None, prepared=None):" in text
     assert "(ws,) = prepare(x, w) if prepared is None else prepared" in text
-    assert "step_kernel[grid](x[t], h[t], ws, h[t + 1], B," in text
+    assert "x_rows = x.unbind()" in text and "del x_rows, h_rows" in text
+    args = text[text.index("step_kernel[grid](") :].split()
+    assert args[1:6] == ["x_rows[t],", "h_rows[t],", "ws,", "h_rows[t", "+"]
+
+
+def test_few_steps_take_no_tensor_apart() -> None:
+    """Its rows may be many more than the steps are."""
+    few = RNN.replace("repeat %t = 0 to T {", "repeat %t = 0 to 1 {")
+    text = lowered(check(parse(few.replace("T in 1..10 = 3", "T in 1..10 = 10"))))
+    assert "unbind" not in text and "x[t]" in text
 
 
 def test_persistent_programs_share_the_grid() -> None:
