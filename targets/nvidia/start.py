@@ -36,6 +36,8 @@ _WINDOW_TERMS, _WINDOW_STAGES = 32, 3
 """Terms and pipelining depth where rows or columns are places of a window."""
 _WAVES = 1.5
 """Programs for each unit that must remain for larger tiles to pay."""
+_LEAST_COLUMNS = 16
+"""Columns of a tile where there are fewer programs than units: what a matrix unit takes."""
 _AS_THEY_ARE = {"window": (0.075, 0.35), "plain": (0.15, 0.2), "tf32": (0.18, 0.2)}
 """Fraction of the TF32 peak that products of operands as they are reach, and the fraction of their
 time that packing one saves. Measured on an H100: 37, 75 and 90 TFLOP/s."""
@@ -127,6 +129,13 @@ def _tiles(module: Module, name: str, value: str, spec: GpuSpec) -> Iterator[Ker
     terms = f.axes.of(str(op.a))[1]
     programs = _programs(f)
     row, column = _loop(f, rows, Parallel), _loop(f, columns, Parallel)
+    site = f.loops.get(column or "")
+    known = all(f.extent(v) is not None for v in f.parallel.vars)
+    few = known and 2 * programs <= spec.hardware.units
+    if few and site is not None and site.var.tile is not None:
+        fewer = site.var.step // (spec.hardware.units // int(programs))
+        yield Retile(name, site.var.name, max(_LEAST_COLUMNS, _below(fewer)))
+        return
     plain = all(_plain(f, x) for x in (op.a, op.b))
     wide = plain or op.precision == "tf32" or all(_streamed(f, op, place) for place in (0, 1))
     for loop, tile in ((row, _ROWS), (column, _COLUMNS if wide else 0)):
@@ -148,6 +157,11 @@ def _tiles(module: Module, name: str, value: str, spec: GpuSpec) -> Iterator[Ker
         extent = f.extent(f.loops[term].var) or _WINDOW_TERMS
         yield Retile(name, term, math.gcd(extent, _WINDOW_TERMS) if extent % 16 == 0 else 32)
         yield SetStages(name, term, _WINDOW_STAGES)
+
+
+def _below(n: int) -> int:
+    """The last power of two that is not above ``n``; 1 for less."""
+    return 1 << (max(1, n).bit_length() - 1)
 
 
 def _deeper(f: Facts, term: str, others: list[str], spec: GpuSpec) -> Iterator[KernelRewrite]:

@@ -83,10 +83,12 @@ def test_the_meaning_of_a_convolution_stays() -> None:
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
 
 
-def test_small_products_keep_their_tiles() -> None:
-    """Larger ones would leave units without work."""
-    derived, module = begun(NvidiaTarget(), LINEAR, t="f32", m=256, n=256, k=256)
-    assert tiles(dot(module)[0]) == tiles(dot(derived)[0])
+@pytest.mark.parametrize(("n", "columns"), [(256, 16), (512, 16), (2048, 64), (4096, 64)])
+def test_small_products_have_tiles_for_all_units(n: int, columns: int) -> None:
+    """Larger ones would leave units without work, and the derived ones leave most without it."""
+    derived, module = begun(NvidiaTarget(), LINEAR, t="f32", m=256, n=n, k=256)
+    assert tiles(dot(derived)[0]) == {"i": 64, "j": 64, "l": 32}
+    assert tiles(dot(module)[0]) == {"i": 64, "j": columns, "l": 32}
     assert dot(module)[1].precision == "tf32x3"
 
 
