@@ -123,18 +123,16 @@ def _precision(module: Module, name: str, value: str, traits: Traits) -> Iterato
 
 
 def _tiles(module: Module, name: str, value: str, spec: GpuSpec) -> Iterator[KernelRewrite]:
-    """Larger tiles, as long as every unit has programs enough."""
+    """Larger tiles, if every unit keeps programs enough; narrower ones where most have none."""
     f, op = _product(module, name, value)
     rows, columns = f.axes.of(value)
     terms = f.axes.of(str(op.a))[1]
     programs = _programs(f)
     row, column = _loop(f, rows, Parallel), _loop(f, columns, Parallel)
-    site = f.loops.get(column or "")
     known = all(f.extent(v) is not None for v in f.parallel.vars)
-    few = known and 2 * programs <= spec.hardware.units
-    if few and site is not None and site.var.tile is not None:
-        fewer = site.var.step // (spec.hardware.units // int(programs))
-        yield Retile(name, site.var.name, max(_LEAST_COLUMNS, _below(fewer)))
+    if known and 2 * programs <= spec.hardware.units:
+        if column is not None:
+            yield from _narrower(f, column, spec.hardware.units // int(programs))
         return
     plain = all(_plain(f, x) for x in (op.a, op.b))
     wide = plain or op.precision == "tf32" or all(_streamed(f, op, place) for place in (0, 1))
@@ -157,6 +155,13 @@ def _tiles(module: Module, name: str, value: str, spec: GpuSpec) -> Iterator[Ker
         extent = f.extent(f.loops[term].var) or _WINDOW_TERMS
         yield Retile(name, term, math.gcd(extent, _WINDOW_TERMS) if extent % 16 == 0 else 32)
         yield SetStages(name, term, _WINDOW_STAGES)
+
+
+def _narrower(f: Facts, column: str, times: int) -> Iterator[KernelRewrite]:
+    """Narrower tiles of columns, so that there are up to so many times as many programs."""
+    var = f.loops[column].var
+    if var.tile is not None:
+        yield Retile(f.kernel.name, column, max(_LEAST_COLUMNS, _below(var.tile // times)))
 
 
 def _below(n: int) -> int:
