@@ -115,6 +115,14 @@ CASES: dict[str, Callable[[], Made]] = {
         nn.ConvTranspose1d(4, 6, 5, stride=3, padding=2, dilation=2, groups=2),
         (r(2, 4, 7),),
     ),
+    "conv_transposed_sparse": lambda: (
+        nn.ConvTranspose2d(3, 4, (3, 2), stride=(2, 3), padding=(1, 2), dilation=(4, 3)),
+        (r(2, 3, 4, 5),),
+    ),
+    "conv_transposed_common_factor": lambda: (
+        nn.ConvTranspose1d(4, 6, 3, stride=4, padding=1, dilation=6),
+        (r(2, 4, 5),),
+    ),
     "batch_norm_training": lambda: (nn.BatchNorm2d(4), (r(3, 4, 5, 5),)),
     "batch_norm": lambda: (nn.BatchNorm2d(4).eval(), (r(3, 4, 5, 5),)),
     "group_norm": lambda: (nn.GroupNorm(2, 4), (r(3, 4, 5, 5),)),

@@ -65,8 +65,9 @@ class Window:
     """One dim of a transposed convolution: output place i meets tap p at (i + pad - p * d) / s.
 
     ``phased``: outputs are told apart by their remainder r by the stride (``i = q * s + r``), which
-    says which taps meet whole places. Where stride and dilation have a common factor, all taps are
-    gone through and those that meet none are left out.
+    says which taps meet whole places. ``sparse``: where the stride divides the dilation, all taps
+    meet whole places or none does, so that only every s-th output has a sum. Where they have
+    another common factor, all taps are gone through and those that meet none are left out.
     """
 
     size: int
@@ -80,11 +81,37 @@ class Window:
         return self.stride > 1 and math.gcd(self.stride, self.dilation) == 1
 
     @property
+    def sparse(self) -> bool:
+        return self.stride > 1 and self.dilation % self.stride == 0 and self.last >= self.first
+
+    @property
+    def first(self) -> int:
+        """The first place that has a sum where ``sparse``: ``(i + pad) / s`` is whole."""
+        return -(-self.pad // self.stride)
+
+    @property
+    def last(self) -> int:
+        return (self.size - 1 + self.pad) // self.stride
+
+    @property
     def shape(self) -> list[Expr]:
-        """Of the sums: [q, r], or the output's own."""
+        """Of the sums: [q, r], [q], or the output's own."""
+        if self.sparse:
+            return [Num(self.last - self.first + 1)]
         if not self.phased:
             return [Num(self.size)]
         return [Num(-(-self.size // self.stride)), Num(self.stride)]
+
+    def summed(self, i: Expr, node: Node) -> tuple[tuple[Expr, ...], Expr | None]:
+        """Where the sum of an output is, and the condition for it to have one (None: always)."""
+        known, s = node.builder.known, Num(self.stride)
+        if self.phased:
+            return (floordiv(i, s, known), mod(i, s, known)), None
+        if not self.sparse:
+            return (i,), None
+        at = add(i, Num(self.pad))
+        test = Bin("==", mod(at, s, known), Num(0))
+        return (sub(floordiv(at, s, known), Num(self.first)),), test
 
     @property
     def terms(self) -> int:
@@ -112,6 +139,9 @@ class Window:
                 None,
             )
         (i,) = place
+        if self.sparse:
+            back = mul(m, Num(self.dilation // self.stride))
+            return m, sub(add(i, Num(self.first)), back), None
         at = sub(add(i, Num(self.pad)), mul(m, Num(self.dilation)))
         if self.stride == 1:
             return m, at, None
@@ -157,24 +187,21 @@ def _transposed(
 
         return node.reduce("sum", [per_in, *(Num(v.terms) for v in windows if v.terms > 1)], body)
 
-    if not any(v.phased for v in windows):
+    if not any(v.phased or v.sparse for v in windows):
         return at
     sums = node.builder.define(
         f"{node.name}_phases", [*shape[:2], *(n for v in windows for n in v.shape)], x.dtype, at
     )
 
+    place = outside(node, sums, 0) if any(v.sparse for v in windows) else sums
+
     def element(index: Index) -> Expr:
-        known = node.builder.known
-        own = [
-            e
-            for v, i in zip(windows, index[2:], strict=True)
-            for e in (
-                (floordiv(i, Num(v.stride), known), mod(i, Num(v.stride), known))
-                if v.phased
-                else (i,)
-            )
-        ]
-        return sums[[*index[:2], *own]]
+        found = [v.summed(i, node) for v, i in zip(windows, index[2:], strict=True)]
+        value: Expr = place[[*index[:2], *(e for places, _ in found for e in places)]]
+        for _, test in found:
+            if test is not None:
+                value = Call("select", (test, value, Num(0)))
+        return value
 
     return element
 
