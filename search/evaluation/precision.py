@@ -11,6 +11,7 @@ from ke_ir.ops import Dot
 from ke_ir.ops.base import Op, Stmt
 from ke_ir.scope import TypeScope
 from ke_ir.types import DType
+from search.evaluation.parts import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,11 +43,17 @@ class Precision:
 def precision_of(module: Module, program: Program, contract: Signature) -> Precision:
     """The precision of all kernels that ``program`` calls; ``contract`` is its op (or itself)."""
     dots: set[tuple[DType, str]] = set()
-    values: set[DType] = {t.dtype for t in program.temps.values()}
+    parts = parts_of(module, program)
+    values: set[DType] = {t.dtype for n, t in program.temps.items() if n not in parts.temps}
     for name in dict.fromkeys(call.kernel for call in program.calls):
-        for dtype, product in _walk(module.kernels[name]):
+        for value, dtype, product in _walk(module.kernels[name]):
+            if (name, value) in parts.values:
+                continue
             values.add(dtype)
-            if product is not None:
+            word = parts.products.get((name, value))
+            if word:
+                dots.add((DType.F32, word))
+            elif product is not None and word is None:
                 dots.add(product)
     floats = {d for d in values if d.is_float}
     declared = [p.type.dtype for p in (*contract.inputs, *contract.outputs)]
@@ -69,11 +76,11 @@ def _formats(dots: set[tuple[DType, str]]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(found))
 
 
-def _walk(kernel: Kernel) -> Iterator[tuple[DType, tuple[DType, str] | None]]:
-    """The dtype of each value, with operand dtype and precision where a ``dot`` makes it."""
+def _walk(kernel: Kernel) -> Iterator[tuple[str, DType, tuple[DType, str] | None]]:
+    """Each value and its dtype, with operand dtype and precision where a ``dot`` makes it."""
     scope = TypeScope(kernel)
 
-    def go(body: Sequence[Stmt]) -> Iterator[tuple[DType, tuple[DType, str] | None]]:
+    def go(body: Sequence[Stmt]) -> Iterator[tuple[str, DType, tuple[DType, str] | None]]:
         for s in body:
             if isinstance(s, For | Parallel):
                 scope.enter(s)
@@ -85,6 +92,6 @@ def _walk(kernel: Kernel) -> Iterator[tuple[DType, tuple[DType, str] | None]]:
                     continue
                 operand = scope.type_of(s.a) if isinstance(s, Dot) else None
                 dot = (operand.dtype, s.precision) if isinstance(s, Dot) and operand else None
-                yield made.dtype, dot
+                yield str(s.result), made.dtype, dot
 
     return go(kernel.body)
