@@ -16,7 +16,7 @@ from ke_ir.evaluate_reduce import reduction
 from ke_ir.evaluate_values import Array, Env, EvaluationError, Val, pieces, spread, wide_kind
 from ke_ir.expr import Bin, Call, Dim, Expr, Neg, Num, Reduce, Ref, Var, evaluate_int, variables
 from ke_ir.ir import OpDef, Param
-from ke_ir.numerics import round_to
+from ke_ir.numerics import AT_ONCE, round_to
 from ke_ir.ranges import Bounds, EquationRanges, infer_ranges
 from ke_ir.rounding import SAFETY, Rounding
 from ke_ir.types import DType
@@ -25,9 +25,6 @@ __all__ = ["EvaluationError", "Rounding", "evaluate_op", "evaluate_with_error"]
 
 CHUNK = 1 << 22
 """Elements of an equation's left side that are computed at a time."""
-AT_ONCE = 1 << 26
-"""Elements of an input up to which it is widened as a whole (512 MiB of float64). Of a larger one,
-only what is read at a time."""
 
 
 def evaluate_op(

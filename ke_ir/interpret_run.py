@@ -12,17 +12,13 @@ from ke_ir.expr import Expr, evaluate_int
 from ke_ir.interpret_index import Array, Frame, compile_scalar
 from ke_ir.interpret_memory import Access, MeaningError, Output, compile_access
 from ke_ir.ir import For, Kernel, LoopVar, Parallel, Yield
-from ke_ir.numerics import compute_dtype, round_to
+from ke_ir.numerics import AT_ONCE, compute_dtype, round_to
 from ke_ir.ops.base import Op, Operand, Stmt
 from ke_ir.ops.memory import Accumulate
 from ke_ir.scope import TypeScope
 from ke_ir.types import DType, TensorType, TileType
 
 Step = Callable[[], None]
-
-AT_ONCE = 1 << 26
-"""Elements of an input up to which it is widened as a whole (512 MiB of float64). Of a larger one,
-each tile that is loaded."""
 
 
 def held_dtype(dtype: DType, exact: bool) -> np.dtype[Any]:

@@ -57,6 +57,10 @@ _ERF_SB = (
 )  # fmt: skip
 _ERF_ONE = 8.45062911510467529297e-01  # erf(1) rounded to float32: the middle interval's base
 
+AT_ONCE = 1 << 26
+"""Elements of a tensor up to which it is widened as a whole (512 MiB of float64). Of a larger one,
+only what is read at a time: weights may be of gigabytes."""
+
 
 def _polynomial(coefficients: tuple[float, ...], x: Array) -> Array:
     out = np.full_like(x, coefficients[-1])

@@ -447,17 +447,23 @@ def read_through_windows(op: OpDef) -> set[str]:
 
     So a convolution reads its image: once for each tap, and again for each tile of channels.
     """
-    out: set[str] = set()
-    for eq in op.equations:
-        for r in walk(eq.rhs):
-            if isinstance(r, Reduce) and r.kind == "sum" and isinstance(r.body, Bin):
-                summed = {x.name for x in r.ranges}
-                for n in walk(r.body) if r.body.op == "*" else ():
-                    if isinstance(n, Ref) and any(
-                        summed & set(variables(i)) and set(variables(i)) - summed for i in n.indices
-                    ):
-                        out.add(n.tensor)
-    return out
+    sums = [
+        r
+        for eq in op.equations for r in walk(eq.rhs)
+        if isinstance(r, Reduce) and r.kind == "sum"
+        and isinstance(r.body, Bin) and r.body.op == "*"
+    ]  # fmt: skip
+    return {
+        n.tensor
+        for r in sums for n in walk(r.body)
+        if isinstance(n, Ref) and any(_in_window(i, {x.name for x in r.ranges}) for i in n.indices)
+    }  # fmt: skip
+
+
+def _in_window(index: Expr, summed: set[str]) -> bool:
+    """Whether an index is made of one that is summed over and of another."""
+    names = set(variables(index))
+    return bool(names & summed and names - summed)
 
 
 def is_costly(e: Expr) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
+from ke_ir.derive.tiles import power
 from ke_ir.expr import Bin, Expr, Num, Var, variables
 from ke_ir.ir import For, Kernel, LoopVar, Module, Parallel, Param, Temp
 from ke_ir.ops import Dot, Load, Permute, Store
@@ -233,7 +234,7 @@ def _packer(name: str, k: Kernel, param: Param, packed: Param, place: int) -> Ke
 
 def _tile(size: Expr) -> int:
     """The tile of an index: of a short one, the next power of two."""
-    return min(TILE, 1 << (int(size.value) - 1).bit_length()) if isinstance(size, Num) else TILE
+    return min(TILE, power(int(size.value))) if isinstance(size, Num) else TILE
 
 
 def _unravelled(index: Expr, sizes: Sequence[int]) -> list[Expr]:

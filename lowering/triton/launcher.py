@@ -6,7 +6,7 @@ import keyword
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from ke_ir.expr import Bin, Expr, Num, dims_of, evaluate_int, replace_dims
+from ke_ir.expr import Expr, Num, dims_of, evaluate_int, replace_dims
 from ke_ir.ir import (
     Kernel,
     KernelCall,
@@ -25,6 +25,7 @@ from ke_ir.ir import (
 from ke_ir.ops.memory import Accumulate
 from ke_ir.types import TensorType
 from lowering.triton.bounds import Bounds
+from lowering.triton.context import span
 from lowering.triton.helpers import is_helper
 from lowering.triton.kernel import LoweredKernel
 from lowering.triton.sizes import SizeText
@@ -232,20 +233,20 @@ class Launcher:
             self.out.depth -= 1
 
     def _count(self, k: LoweredKernel, v: LoopVar, sizes: Mapping[str, Expr]) -> str:
-        span = replace_dims(extent(v), sizes)
+        indices = replace_dims(span(v), sizes)
         if v.tile is None:
-            text = self._integer(span)
+            text = self._integer(indices)
             return text if text.isidentifier() or text.isdigit() else f"({text})"
-        return f'triton.cdiv({self._integer(span)}, meta["{k.blocks[v.name]}"])'
+        return f'triton.cdiv({self._integer(indices)}, meta["{k.blocks[v.name]}"])'
 
     def _may_be_empty(self, k: LoweredKernel, sizes: Mapping[str, Expr]) -> str:
         """The condition under which a grid that may be empty is launched."""
         doubtful = []
         for v in k.grid:
-            span = replace_dims(extent(v), sizes)
-            exact = self.bounds.exact(span)
+            indices = replace_dims(span(v), sizes)
+            exact = self.bounds.exact(indices)
             if exact is None or self.bounds.smallest(exact) < 1:
-                doubtful.append(f"{self._integer(span)} > 0")
+                doubtful.append(f"{self._integer(indices)} > 0")
         return " and ".join(dict.fromkeys(doubtful))
 
     def _initialise(self, s: KernelCall, kernel: Kernel) -> None:
@@ -257,14 +258,9 @@ class Launcher:
                 self.out.line(f"{self._view(v)}.fill_({start})")
 
 
-def extent(v: LoopVar) -> Expr:
-    """How many indices a grid variable runs over."""
-    return v.hi if v.lo == Num(0) else Bin("-", v.hi, v.lo)
-
-
 def grid_at(k: LoweredKernel, sizes: Mapping[str, int], units: int) -> list[int]:
     """The launch grid at these sizes of the kernel's dims."""
-    cells = math.prod(-(-evaluate_int(extent(v), sizes) // v.step) for v in k.grid)
+    cells = math.prod(-(-evaluate_int(span(v), sizes) // v.step) for v in k.grid)
     return [min(cells, units) if k.persistent else cells, 1, 1]
 
 

@@ -12,15 +12,13 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from ke_ir.numerics import AT_ONCE
 from search.kernelbench.draws import Draws
 from targets.gpu.compare import compare
 
 Tensors = dict[str, torch.Tensor]
 
 _SIGNED_SEED = 4242
-
-AT_ONCE = 1 << 26
-"""Elements of a parameter up to which it is in float64 as long as its module is."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ke_ir.derive.tiles import below
 from ke_ir.expr import Num, Var
 from ke_ir.ir import For, Parallel
 from ke_ir.ops import Dot, Load, Permute
@@ -161,12 +162,7 @@ def _narrower(f: Facts, column: str, times: int) -> Iterator[KernelRewrite]:
     """Narrower tiles of columns, so that there are up to so many times as many programs."""
     var = f.loops[column].var
     if var.tile is not None:
-        yield Retile(f.kernel.name, column, max(_LEAST_COLUMNS, _below(var.tile // times)))
-
-
-def _below(n: int) -> int:
-    """The last power of two that is not above ``n``; 1 for less."""
-    return 1 << (max(1, n).bit_length() - 1)
+        yield Retile(f.kernel.name, column, max(_LEAST_COLUMNS, below(var.tile // times)))
 
 
 def _deeper(f: Facts, term: str, others: list[str], spec: GpuSpec) -> Iterator[KernelRewrite]:
