@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from ke_ir.expr import Expr, Num, dims_of, evaluate_int, replace_dims
 from ke_ir.ir import (
@@ -34,7 +34,7 @@ from lowering.triton.writer import WIDTH, Names, Writer, call
 
 _USED = {
     "torch", "triton", "tl", "reference", "prepare", "min", "max", "print", "zip", "tuple", "range",
-    *keyword.kwlist,
+    "isinstance", "callable", "_check", "_launch", "_LAUNCHES", *keyword.kwlist,
 }  # fmt: skip
 
 
@@ -44,19 +44,23 @@ def function_name(program: str) -> str:
 
 
 class Launcher:
-    """Writes the launcher of a program. ``kernels`` gives the lowered kernel of every call."""
+    """Writes the launcher of a program. ``kernels`` gives the lowered kernel of every call.
+
+    ``alike`` names those whose launches differ in nothing but the tensors' addresses.
+    """
 
     def __init__(
         self,
         program: Program,
         kernels: Mapping[int, LoweredKernel],
+        alike: Set[str],
         carriers: Carriers,
         bounds: Bounds,
         units: int,
     ) -> None:
         self.program, self.kernels, self.carriers = program, kernels, carriers
-        self.bounds, self.units = bounds, units
-        mine = {"prepare", "prepared", "config", "meta", "grid"}
+        self.bounds, self.units, self.alike = bounds, units, alike
+        mine = {"prepare", "prepared", "config", "meta", "grid", "_check", "_launch"}
         names = Names({function_name(program.name), *mine})
         self.names = names
         self.rows: dict[str, str] = {}  # of tensors taken apart around the statement at hand
@@ -222,15 +226,22 @@ class Launcher:
         if guard:
             self.out.line(f"if {guard}:")
             self.out.depth += 1
-        self.out.line(f'config = KERNELS["{k.name}"]')
-        args += ['**config["constexprs"]', '**config["options"]']
+        self._launch(k, args, sizes)
+        if guard:
+            self.out.depth -= 1
+
+    def _launch(self, k: LoweredKernel, args: Sequence[str], sizes: Mapping[str, Expr]) -> None:
         cells = " * ".join(self._count(k, v, sizes) for v in k.grid)
         if k.persistent:
             cells = f"min({self.units}, {cells})"
+        if k.name in self.alike:
+            launch, args = "_launch", [k.name, "grid", *args]
+        else:
+            self.out.line(f'config = KERNELS["{k.name}"]')
+            launch = f"{k.name}[grid]"
+            args = [*args, '**config["constexprs"]', '**config["options"]']
         self.out.line(f"grid = {'lambda meta: ' if 'meta[' in cells else ''}({cells},)")
-        self.out.line(call(f"{k.name}[grid]", args, WIDTH - 4 * self.out.depth))
-        if guard:
-            self.out.depth -= 1
+        self.out.line(call(launch, args, WIDTH - 4 * self.out.depth))
 
     def _count(self, k: LoweredKernel, v: LoopVar, sizes: Mapping[str, Expr]) -> str:
         indices = replace_dims(span(v), sizes)

@@ -29,7 +29,8 @@ def lower(module: Module, program: Program, dims: Mapping[str, int], options: Tr
     bounds = program_bounds(program.dims, sizes)
     kernels = _Kernels(module, program, sizes, bounds, options)
     carriers = Carriers(options)
-    launcher = Launcher(program, kernels.by_call, carriers, bounds, options.units)
+    alike = kernels.launched_alike()
+    launcher = Launcher(program, kernels.by_call, alike, carriers, bounds, options.units)
     op = module.ops.get(program.name)
     reference, inputs = reference_of(op, op.sizes(dims), carriers) if op else ("", [])
     helpers = dict.fromkeys(h for k in kernels.distinct for h in k.helpers)
@@ -43,6 +44,7 @@ def lower(module: Module, program: Program, dims: Mapping[str, int], options: Tr
         outputs=_tensors(program.outputs, sizes),
         kernels=[kernels.described(k) for k in kernels.distinct],
         helpers=texts_of(helpers),
+        direct=bool(alike),
         functions=launcher.functions(),
         reference=reference,
         random_inputs=inputs,
@@ -69,6 +71,7 @@ class _Kernels:
         self.by_call: dict[int, LoweredKernel] = {}
         self.distinct: list[LoweredKernel] = []
         self.unaligned: dict[str, set[str]] = {}
+        self.varying: set[str] = set()  # names of kernels with dims that are learnt at launch
         self.grids: dict[str, list[int]] = {}
         made: dict[tuple[str, KernelDims], LoweredKernel] = {}
         for s in program.calls:
@@ -79,6 +82,8 @@ class _Kernels:
                 name = self._name(kernel)
                 made[key] = lower_kernel(kernel, given, options, name)
                 self.distinct.append(made[key])
+                if given.ranges:
+                    self.varying.add(name)
                 bound = bind_call(program, s, kernel, sizes)
                 self.grids[name] = grid_at(made[key], bound, options.units)
             lowered = self.by_call[id(s)] = made[key]
@@ -88,6 +93,14 @@ class _Kernels:
     def _name(self, kernel: Kernel) -> str:
         count = sum(k.kernel.name == kernel.name for k in self.distinct)
         return f"{kernel.name}_kernel" + (f"_{count + 1}" if count else "")
+
+    def launched_alike(self) -> set[str]:
+        """Kernels that every launch gives the same grid, and arguments that compile the same.
+
+        To Triton integers differ by being 1 or multiples of 16, and pointers by alignment.
+        """
+        unaligned = {name for name, parts in self.unaligned.items() if parts}
+        return {k.name for k in self.distinct} - self.varying - unaligned
 
     def described(self, k: LoweredKernel) -> dict[str, str]:
         """A kernel's entry in ``KERNELS``, as Python text."""

@@ -292,9 +292,9 @@ def test_a_temporary_gives_its_memory_back_after_its_last_use() -> None:
     }"""))  # fmt: skip
     text = lowered(module, "chain").partition("def chain(")[2]
     words = [line.split()[0] if " = torch.empty" in line else line.strip()
-             for line in text.splitlines() if " = torch.empty" in line or "[grid]" in line
+             for line in text.splitlines() if " = torch.empty" in line or "_launch(" in line
              or line.lstrip().startswith("del ")]  # fmt: skip
-    assert [w.partition("[")[0] for w in words] == [
+    assert [w.removeprefix("_launch(").partition(",")[0] for w in words] == [
         "y", "a", "k0_kernel", "b", "k1_kernel", "del a", "k2_kernel"
     ]  # fmt: skip
 

@@ -102,6 +102,31 @@ def _check(name, tensor, shape, dtype):
         raise ValueError(f"{name}: must be contiguous and aligned to 16 bytes")
 
 
+_LAUNCHES = {}  # (kernel, device) -> launch of what was compiled
+
+
+def _launch(kernel, grid, *args):
+    """Launch through Triton's compiler the first time on a device, and directly from then on.
+
+    Triton's launch looks at every argument for what to compile, which can take longer than the
+    kernel. Here that never changes: grid, constants, dtypes and alignment are always the same.
+    """
+    name = kernel.__name__
+    constants, options = KERNELS[name]["constexprs"], KERNELS[name]["options"]
+    if not isinstance(kernel, triton.JITFunction):  # Triton's interpreter compiles nothing
+        kernel[grid](*args, **constants, **options)
+        return
+    driver = triton.runtime.driver.active
+    device = driver.get_current_device()
+    direct = _LAUNCHES.get((name, device))
+    if direct:
+        direct(*args, *constants.values(), stream=driver.get_current_stream(device))
+    else:
+        cells = grid(constants) if callable(grid) else grid
+        compiled = kernel[cells](*args, **constants, **options)
+        _LAUNCHES[name, device] = compiled[(*cells, 1, 1)]
+
+
 def attention(q, k, v, *, out=None):
     """o: f16[B, H, N, D]
 
@@ -119,9 +144,8 @@ def attention(q, k, v, *, out=None):
     else:
         (o,) = out
         _check("o", o, (B, H, N, D), torch.float16)
-    config = KERNELS["attention_kernel"]
     grid = lambda meta: (B * H * triton.cdiv(N, meta["BLOCK_I"]),)
-    attention_kernel[grid](q, k, v, o, **config["constexprs"], **config["options"])
+    _launch(attention_kernel, grid, q, k, v, o)
     return o
 
 

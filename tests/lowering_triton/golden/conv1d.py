@@ -83,6 +83,31 @@ def _check(name, tensor, shape, dtype):
         raise ValueError(f"{name}: must be contiguous and aligned to 16 bytes")
 
 
+_LAUNCHES = {}  # (kernel, device) -> launch of what was compiled
+
+
+def _launch(kernel, grid, *args):
+    """Launch through Triton's compiler the first time on a device, and directly from then on.
+
+    Triton's launch looks at every argument for what to compile, which can take longer than the
+    kernel. Here that never changes: grid, constants, dtypes and alignment are always the same.
+    """
+    name = kernel.__name__
+    constants, options = KERNELS[name]["constexprs"], KERNELS[name]["options"]
+    if not isinstance(kernel, triton.JITFunction):  # Triton's interpreter compiles nothing
+        kernel[grid](*args, **constants, **options)
+        return
+    driver = triton.runtime.driver.active
+    device = driver.get_current_device()
+    direct = _LAUNCHES.get((name, device))
+    if direct:
+        direct(*args, *constants.values(), stream=driver.get_current_stream(device))
+    else:
+        cells = grid(constants) if callable(grid) else grid
+        compiled = kernel[cells](*args, **constants, **options)
+        _LAUNCHES[name, device] = compiled[(*cells, 1, 1)]
+
+
 def conv1d(x, w, *, out=None):
     """y: f16[B, O, L]
 
@@ -99,9 +124,8 @@ def conv1d(x, w, *, out=None):
     else:
         (y,) = out
         _check("y", y, (B, O, L), torch.float16)
-    config = KERNELS["conv1d_kernel"]
     grid = lambda meta: (triton.cdiv(B * L, meta["BLOCK_BL"]) * triton.cdiv(O, meta["BLOCK_O"]),)
-    conv1d_kernel[grid](x, w, y, **config["constexprs"], **config["options"])
+    _launch(conv1d_kernel, grid, x, w, y)
     return y
 
 
