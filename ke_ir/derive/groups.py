@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ke_ir.derive.normal import Node, references
 from ke_ir.expr import Expr, Range, Var
 
-ENOUGH = 64
+ENOUGH = 512
 """Parallel iterations below which an output's further indices are not looped over inside."""
 FEW = 1 << 14
 """Elements that one program may write in a loop, however few programs there are."""

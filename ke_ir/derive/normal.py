@@ -456,11 +456,11 @@ def read_through_windows(op: OpDef) -> set[str]:
     return {
         n.tensor
         for r in sums for n in walk(r.body)
-        if isinstance(n, Ref) and any(_in_window(i, {x.name for x in r.ranges}) for i in n.indices)
+        if isinstance(n, Ref) and any(in_window(i, {x.name for x in r.ranges}) for i in n.indices)
     }  # fmt: skip
 
 
-def _in_window(index: Expr, summed: set[str]) -> bool:
+def in_window(index: Expr, summed: set[str]) -> bool:
     """Whether an index is made of one that is summed over and of another."""
     names = set(variables(index))
     return bool(names & summed and names - summed)

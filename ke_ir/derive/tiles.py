@@ -11,6 +11,7 @@ from ke_ir.derive.normal import Node, free_indices, hi_of, lo_of, references
 from ke_ir.derive.padding import is_affine
 from ke_ir.derive.reductions import Loop, plain_loop
 from ke_ir.derive.scans import scan_loop
+from ke_ir.derive.windows import NEAR, read_again
 from ke_ir.expr import Bin, Expr, Num, Range, Reduce, Ref, Var, variables, walk
 from ke_ir.types import TensorType
 
@@ -55,8 +56,8 @@ def below(n: int) -> int:
     return 1 << (max(1, n).bit_length() - 1)
 
 
-STRIDE = 16
-"""Up to which step of windows along memory tiles are made smaller."""
+LEAST = 64
+"""Elements below which tiles are not made smaller for the sake of what windows read again."""
 STEPPED = 1024
 """Elements of the tiles that are carried from step to step."""
 ACROSS = 32
@@ -97,21 +98,20 @@ class Tiler:
             return self.scan(along, ELEMENTS >> level)
         if self.contractions:
             return self.contraction(level)
-        elements = (ELEMENTS >> level) // min(STRIDE, self.stride())
-        return self.elementwise(max(16, elements)) if ELEMENTS >> level >= 16 else None
+        elements = ELEMENTS >> level
+        if elements < 16:
+            return None
+        plan = self.elementwise(elements)
+        while elements > LEAST and self.read_again(plan) > NEAR:
+            elements //= 2
+            plan = self.elementwise(elements)
+        return plan
 
-    def stride(self) -> int:
-        """The widest step in memory from one element of a tile to the next.
-
-        Windows that step by it read what lies between too, one after the other: so much memory
-        must stay near for as long.
-        """
-        steps = [1]
-        axes = {r.name for r in self.group.axes}
-        for n in self.group.members:
-            if any(self.size(r) > 1 for r in self.inner(n)):
-                steps += [_step(r.indices[-1], axes) for r in references(n) if r.indices]
-        return max(steps)
+    def read_again(self, plan: Plan) -> int:
+        """Elements that one program reads again and again, through windows."""
+        tiles = {name: p.tile or 1 for p in plan.parallel for name in p.members}
+        reductions = [n for n in self.group.members if n.is_reduction]
+        return max((read_again(n, self.size, tiles) for n in reductions), default=0)
 
     def size(self, r: Range) -> int:
         n = self.extent(r)
@@ -278,6 +278,11 @@ class Tiler:
         fast = {v: w for v, w in weights.items() if w >= heaviest / 10}
         for ranges in nests.values() or [()]:
             self.along_memory(ranges, axes, chosen, elements, fast)
+        # Where memory lies along an axis, many terms at once, added as a tree, come before rows:
+        # the longer a chain of additions, the larger its error.
+        for ranges in nests.values():
+            if not any(r.name in chosen for r in ranges):
+                self.fill_nest(ranges, axes, chosen, elements)
         largest = max((self.product(chosen, ranges) for ranges in nests.values()), default=1)
         self.pack_rows(axes, chosen, elements // largest)
         for ranges in nests.values():
@@ -378,15 +383,6 @@ class Tiler:
             repeats = tile is not None and self.size(r) > tile
             out.append(plain_loop(r, tile, 2 if repeats and i == len(order) - 1 else 1))
         return out
-
-
-def _step(e: Expr, axes: set[str]) -> int:
-    """The constant that one of ``axes`` is multiplied by in an index; 1 without one."""
-    found = [1]
-    for n in walk(e):
-        if isinstance(n, Bin) and n.op == "*" and isinstance(n.lhs, Var) and n.lhs.name in axes:
-            found += [int(n.rhs.value)] if isinstance(n.rhs, Num) else []
-    return max(found)
 
 
 def _names(ranges: Sequence[Range]) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,7 +17,7 @@ from ke_ir.evaluate import evaluate_with_error
 from ke_ir.expr import evaluate_int
 from ke_ir.interpret import interpret_program
 from ke_ir.ir import For, Kernel, Module, OpDef, Parallel, Program, statements
-from ke_ir.ops import Dot, Load, Permute, Select, Store
+from ke_ir.ops import Dot, Load, Permute, Reduce, Select, Store
 from ke_ir.ops.base import Stmt
 from ke_ir.parser import parse
 from ke_ir.printer import print_module
@@ -45,9 +46,7 @@ def found(k: Kernel, kind: type) -> list[Stmt]:
     return [s for s in all_statements(k) if isinstance(s, kind)]
 
 
-@pytest.mark.parametrize(
-    "name", ["rms_norm", "layer_norm", "softmax", "softmax_nested", "batch_norm"]
-)
+@pytest.mark.parametrize("name", ["rms_norm", "layer_norm", "softmax", "softmax_nested"])
 def test_row_wise_chain_is_one_kernel(name: str) -> None:
     module = case(name)
     assert not is_program(module)
@@ -55,6 +54,24 @@ def test_row_wise_chain_is_one_kernel(name: str) -> None:
     (top,) = k.body
     assert isinstance(top, Parallel)
     assert any(isinstance(s, For) and found_in(s, Store) for s in top.body)
+
+
+def test_few_long_rows_leave_what_follows_to_more_programs() -> None:
+    """Statistics of few channels take a program each; what follows is done by many."""
+    module = case("batch_norm")
+    assert is_program(module)
+    *statistics, last = kernels(module)
+    assert all(found(k, Reduce) for k in statistics)
+    assert not found(last, Reduce)
+    assert programs(last) > programs(statistics[-1])
+
+
+def programs(k: Kernel) -> int:
+    """Parallel iterations at the default sizes."""
+    (top,) = k.body
+    assert isinstance(top, Parallel)
+    sizes = k.sizes({})
+    return math.prod(-(-evaluate_int(v.hi, sizes) // v.step) for v in top.vars)
 
 
 def found_in(s: For, kind: type) -> bool:
