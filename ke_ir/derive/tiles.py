@@ -278,15 +278,11 @@ class Tiler:
         fast = {v: w for v, w in weights.items() if w >= heaviest / 10}
         for ranges in nests.values() or [()]:
             self.along_memory(ranges, axes, chosen, elements, fast)
-        # Where memory lies along an axis, many terms at once, added as a tree, come before rows:
-        # the longer a chain of additions, the larger its error.
-        for ranges in nests.values():
-            if not any(r.name in chosen for r in ranges):
-                self.fill_nest(ranges, axes, chosen, elements)
-        largest = max((self.product(chosen, ranges) for ranges in nests.values()), default=1)
-        self.pack_rows(axes, chosen, elements // largest)
+        # Terms come before rows: the longer a chain of additions, the larger its error.
         for ranges in nests.values():
             self.fill_nest(ranges, axes, chosen, elements)
+        largest = max((self.product(chosen, ranges) for ranges in nests.values()), default=1)
+        self.pack_rows(axes, chosen, elements // largest)
         parallel = [plain_loop(r, chosen.get(r.name)) for r in self.group.axes]
         loops = {n: self.loops(rs, chosen) for n, rs in nests.items()}
         return Plan(parallel, loops, self.inside)

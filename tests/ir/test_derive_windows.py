@@ -54,7 +54,7 @@ def test_a_program_reads_no_more_again_than_stays_near(
 
 def test_what_covers_everything_is_no_window() -> None:
     """An average over all of an image is read once, however large the image is."""
-    text = pooled(2, 64, 64, 64)
+    text = pooled(2, 32, 32, 32)
     assert tiles_of(text)["b"] > 1 or "b" not in tiles_of(text)
 
 
