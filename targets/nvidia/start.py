@@ -4,7 +4,8 @@ A derived program computes float32 products one by one on the vector units, in t
 hardware. The matrix units compute them from parts at float32's accuracy (``bf16x6``; ``tf32x3``,
 which is 2^-22 instead of 2^-24, where both operands lie along the sum in memory, since only so
 does it pay), want larger tiles, and operands that lie so: they are packed before where that takes
-less time than it saves. All are rewrites, and a search may go on from them.
+less time than it saves. Of few rows, as a step of a recurrence has, narrow tiles on the vector
+units keep more units busy. All are rewrites, and a search may go on from them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ke_ir.derive.tiles import below
+from ke_ir.derive.tiles import below, power
 from ke_ir.expr import Num, Var
 from ke_ir.ir import For, Parallel
 from ke_ir.ops import Dot, Load, Permute
@@ -21,6 +22,7 @@ from ke_ir.ops.base import Operand
 from ke_ir.rewrites.algebra import Simplify
 from ke_ir.rewrites.base import KernelRewrite, NoMatch
 from ke_ir.rewrites.body import Facts, facts
+from ke_ir.rewrites.multiply import FEW, Multiply
 from ke_ir.rewrites.pack import Pack
 from ke_ir.rewrites.precision import SetPrecision
 from ke_ir.rewrites.retile import Retile
@@ -39,6 +41,8 @@ _WAVES = 1.5
 """Programs for each unit that must remain for larger tiles to pay."""
 _LEAST_COLUMNS = 16
 """Columns of a tile where there are fewer programs than units: what a matrix unit takes."""
+_PRODUCTS = 1 << 13
+"""Products that a program computes at a time on the vector units."""
 _AS_THEY_ARE = {"window": (0.075, 0.35), "plain": (0.15, 0.2), "tf32": (0.18, 0.2)}
 """Fraction of the TF32 peak that products of operands as they are reach, and the fraction of their
 time that packing one saves. Measured on an H100: 37, 75 and 90 TFLOP/s."""
@@ -52,6 +56,9 @@ def started(module: Module, program: Program, traits: Traits, spec: GpuSpec) -> 
         products = facts(module.kernels[name])
         for value, op in products.definitions.items():
             if isinstance(op, Dot) and products.types[str(op.a)].dtype is DType.F32:
+                if _few(*_product(module, name, value), spec):
+                    module = _changed(module, _multiplied(module, name, value, spec))
+                    continue
                 module, name = _packed(module, name, value, spec)
                 module = _changed(module, _precision(module, name, value, traits))
                 module = _changed(module, _tiles(module, name, value, spec))
@@ -65,6 +72,33 @@ def _changed(module: Module, rewrites: Iterator[KernelRewrite]) -> Module:
         if not isinstance(made, NoMatch):
             module = made
     return module
+
+
+def _few(f: Facts, op: Dot, spec: GpuSpec) -> bool:
+    """Whether a product has so few rows and columns that most units would have no tile of it."""
+    value = str(op.result)
+    column = _loop(f, f.axes.of(value)[-1], Parallel)
+    if op.precision != "ieee" or column is None or f.types[value].rank != 2:
+        return False
+    known = all(f.extent(v) is not None for v in f.parallel.vars)
+    tiles = _programs(f) * f.loops[column].var.step / _LEAST_COLUMNS
+    return known and f.types[value].shape[0] <= FEW and 2 * tiles <= spec.hardware.units
+
+
+def _multiplied(module: Module, name: str, value: str, spec: GpuSpec) -> Iterator[KernelRewrite]:
+    """Term by term, in tiles of so few columns that every unit has one."""
+    f, op = _product(module, name, value)
+    column = _loop(f, f.axes.of(value)[-1], Parallel)
+    term = _loop(f, f.axes.of(str(op.a))[-1], For)
+    assert column is not None
+    every = _programs(f) * f.loops[column].var.step
+    tile = min(f.loops[column].var.step, power(math.ceil(every / spec.hardware.units)))
+    yield Retile(name, column, tile)
+    if term is not None:
+        extent = f.extent(f.loops[term].var)
+        most = _PRODUCTS // (f.types[value].shape[0] * tile)
+        yield Retile(name, term, most if extent is None else min(most, power(extent)))
+    yield Multiply(name, value)
 
 
 def _packed(module: Module, name: str, value: str, spec: GpuSpec) -> tuple[Module, str]:

@@ -92,6 +92,35 @@ def test_small_products_have_tiles_for_all_units(n: int, columns: int) -> None:
     assert dot(module)[1].precision == "tf32x3"
 
 
+STEP = """op @f(x: f32[{m}, {k}], w: f32[{n}, {k}], v: f32[{n}, {k}]) -> (y: f32[{m}, {n}])
+{{
+  y[i, j] = tanh(sum[l](x[i, l] * w[j, l])) * sum[l](x[i, l] * v[j, l])
+}}"""
+
+
+@pytest.mark.parametrize(("m", "n", "k"), [(10, 256, 256), (3, 100, 1030), (16, 1000, 64)])
+def test_few_rows_are_multiplied_out_in_narrow_tiles(m: int, n: int, k: int) -> None:
+    """As steps of recurrences are: with tiles for a matrix unit most units would have none."""
+    derived, module = begun(NvidiaTarget(), STEP, m=m, n=n, k=k)
+    (kernel,) = module.kernels.values()
+    assert not [s for s in statements(kernel.body) if isinstance(s, Dot)]
+    units = 132
+    columns = tiles(kernel)["j"] or 1
+    assert units / 2 <= -(-n // columns) <= 2 * units
+    random = np.random.default_rng(0)
+    inputs = {p.name: random.standard_normal(p.type.sizes({})).astype(np.float32)
+              for p in module.programs["f"].inputs}  # fmt: skip
+    got, want = (interpret_program(m_, m_.programs["f"], {}, inputs, exact=True)["y"]
+                 for m_ in (module, derived))  # fmt: skip
+    np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("m", "n"), [(17, 256), (10, 2048)])
+def test_rows_or_columns_enough_stay_products(m: int, n: int) -> None:
+    _, module = begun(NvidiaTarget(), LINEAR, t="f32", m=m, n=n, k=256)
+    assert dot(module)[1].precision == "tf32x3"
+
+
 def test_half_precision_stays() -> None:
     derived, module = begun(NvidiaTarget(), LINEAR, t="f16", m=2048, n=2048, k=256)
     assert module == derived
