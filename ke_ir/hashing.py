@@ -1,8 +1,12 @@
-"""Structural hash: equal for programs that differ only in the names of their values."""
+"""Structural hash: equal for programs that differ only in the names of their values.
+
+``nameless_hash`` does not look at the names of a kernel and of its tensors either.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from itertools import count
 
@@ -35,7 +39,19 @@ def structural_hash(item: Module | Item) -> str:
     hash covers its items in order.
     """
     items = item.items if isinstance(item, Module) else (item,)
-    text = "\n".join(_normal_text(i) for i in items)
+    return _digest("\n".join(_normal_text(i) for i in items))
+
+
+def nameless_hash(kernel: Kernel) -> str:
+    """A hash of 32 hex digits: equal for kernels that are equal but for names.
+
+    Beside those that do not count in ``structural_hash``, the names of the kernel and its tensors
+    do not: tensors count by their places. Names of dims do, and their sizes.
+    """
+    return _digest(print_item(_nameless(kernel)))
+
+
+def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -52,9 +68,23 @@ def normalised(item: Kernel | Program) -> Kernel | Program:
     return _normal_program(item)
 
 
+def _nameless(kernel: Kernel) -> Kernel:
+    """The same kernel with tensors named by their place among the parameters, and values too."""
+    tensors = {name: f"arg{i}" for i, name in enumerate(kernel.tensors)}
+    inputs, outputs = (
+        tuple(replace(p, name=tensors[p.name]) for p in side)
+        for side in (kernel.inputs, kernel.outputs)
+    )
+    body = _Renamer(frozenset(tensors.values()), tensors).block(kernel.body)
+    return replace(kernel, name="kernel", inputs=inputs, outputs=outputs, body=body)
+
+
 class _Renamer:
-    def __init__(self, taken: frozenset[str]) -> None:
+    """Names values by order of definition, and tensors as ``tensors`` says."""
+
+    def __init__(self, taken: frozenset[str], tensors: Mapping[str, str] | None = None) -> None:
         self.names: dict[str, str] = {}
+        self.tensors = tensors or {}
         self.fresh = (n for i in count() if (n := str(i)) not in taken)
 
     def define(self, name: str) -> str:
@@ -99,6 +129,8 @@ class _Renamer:
             kind, value = f.metadata.get("kind"), getattr(s, f.name)
             if kind == "operand":
                 new[f.name] = self.use(value)
+            elif kind == "tensor":
+                new[f.name] = self.tensors.get(value, value)
             elif kind == "index":
                 new[f.name] = self.names.get(value, value)
             elif kind == "coords":

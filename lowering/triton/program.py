@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ke_ir.hashing import nameless_hash
 from ke_ir.ir import Kernel, Module, OpDef, Param, Program, bind_call, call_dims
 from lowering.triton.bounds import Bounds
 from lowering.triton.dims import KernelDims, called_with, program_bounds
@@ -58,7 +59,12 @@ def _signature(p: Program) -> str:
 
 
 class _Kernels:
-    """The kernels of a program, one for each kernel and way in which its dims are bound."""
+    """The kernels of a program, of which many may be equal but for names, as layers repeat.
+
+    Calls share one if what they call is equal (``nameless_hash``) and its dims are bound alike. The
+    text then has the names of the first. A call with parts of tensors that may start anywhere does
+    not share with one that has none, which is compiled to read more at once.
+    """
 
     def __init__(
         self,
@@ -73,11 +79,14 @@ class _Kernels:
         self.unaligned: dict[str, set[str]] = {}
         self.varying: set[str] = set()  # names of kernels with dims that are learnt at launch
         self.grids: dict[str, list[int]] = {}
-        made: dict[tuple[str, KernelDims], LoweredKernel] = {}
+        made: dict[tuple[str, KernelDims, bool], LoweredKernel] = {}
+        called = {s.kernel for s in program.calls}
+        hashes = {name: nameless_hash(module.kernels[name]) for name in called}
         for s in program.calls:
             kernel = module.kernels[s.kernel]
             given = called_with(kernel.dims, call_dims(program, s, kernel), bounds)
-            key = (s.kernel, given)
+            aligned = not unaligned(program, s, kernel, bounds.static)
+            key = (hashes[s.kernel], given, aligned)
             if key not in made:
                 name = self._name(kernel)
                 made[key] = lower_kernel(kernel, given, options, name)
@@ -88,7 +97,7 @@ class _Kernels:
                 self.grids[name] = grid_at(made[key], bound, options.units)
             lowered = self.by_call[id(s)] = made[key]
             skipped = self.unaligned.setdefault(lowered.name, set())
-            skipped.update(unaligned(program, s, kernel, bounds.static))
+            skipped.update(unaligned(program, s, lowered.kernel, bounds.static))
 
     def _name(self, kernel: Kernel) -> str:
         count = sum(k.kernel.name == kernel.name for k in self.distinct)
