@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ke_ir.derive.normal import Node, hi_of, is_dense
+from ke_ir.derive.tiles import below, power
 from ke_ir.expr import Bin, Call, Expr, Num, Range, Reduce, Ref, Var
 
 SPLITTABLE = ("sum", "prod", "max", "min", "any", "all")
@@ -17,15 +19,18 @@ DEEP = 1 << 19
 DEEP_PART = 1 << 16
 TILE = 1 << 12
 """Elements of a contraction's result that one program computes."""
-PARTS = 512
+PROGRAMS = 1024
+"""Programs that keep all units of a large GPU busy."""
 LEAST = 1 << 12
 """Elements that a part has at least."""
 ENOUGH, LEAST_TERMS = 128, 512
 """Programs of a contraction below which its sum is split, and terms that each part has at least."""
 
+Extent = Callable[[Range], int | None]
+
 
 def split_large(
-    nodes: list[Node], extent: Callable[[Range], int | None], contractions: Mapping[str, object]
+    nodes: list[Node], extent: Extent, contractions: Mapping[str, object]
 ) -> list[Node]:
     """Split the reductions that need it."""
     out: list[Node] = []
@@ -34,7 +39,7 @@ def split_large(
     return out
 
 
-def split(node: Node, extent: Callable[[Range], int | None], tile: int = 1) -> list[Node] | None:
+def split(node: Node, extent: Extent, tile: int = 1) -> list[Node] | None:
     """The partial and the final reduction, or None if one kernel is as good.
 
     ``tile``: how many elements of the result one program computes.
@@ -48,30 +53,54 @@ def split(node: Node, extent: Callable[[Range], int | None], tile: int = 1) -> l
     programs = -(-programs // tile)
     for r in e.ranges:
         terms *= extent(r) or 1
-    first = e.ranges[0]
-    n = extent(first)
     few = programs < FEW_PROGRAMS
     product = tile > 1 and programs < ENOUGH and terms < LARGE and _of_tensors(e.body)
-    enough = 4 * LEAST_TERMS if product else LARGE if few else DEEP
-    if terms < enough or n is None or not is_dense(first):
+    if terms < (4 * LEAST_TERMS if product else LARGE if few else DEEP):
         return None
     least = LEAST_TERMS if product else LEAST if few else DEEP_PART
-    most = 2 * ENOUGH // programs if product else PARTS
-    chunk = max(-(-n // most), -(-least * n // terms), 1)
-    chunk = 1 << (chunk - 1).bit_length()
-    if chunk >= n:
+    most = 2 * ENOUGH // programs if product else -(-PROGRAMS // programs) if few else PROGRAMS
+    parts, ranges = _in_parts(e.ranges, extent, min(most, terms // least), least)
+    if not parts:
         return None
-    hi = hi_of(first)
-    part = Range("part" + first.name, Num(0), _parts(hi, chunk))
+    name = f"{node.name}_parts"
+    place = tuple(Var(r.name) for r in (*parts, *node.indices))
+    inner = Node(name, (*parts, *node.indices), replace(e, ranges=ranges), origin=node.origin)
+    return [inner, replace(node, expr=Reduce(e.kind, parts, Ref(name, place)))]
+
+
+def _in_parts(
+    ranges: tuple[Range, ...], extent: Extent, wanted: int, least: int
+) -> tuple[tuple[Range, ...], tuple[Range, ...]]:
+    """The indices that count the parts, ``wanted`` or somewhat more, and the ranges of one part.
+
+    An outer range that gives too few parts counts them itself, and the next one is split as well.
+    """
+    outer: list[Range] = []
+    for at, r in enumerate(ranges):
+        n, rest = extent(r), ranges[at + 1 :]
+        if n is None or not is_dense(r) or wanted < 2:
+            return tuple(outer), ranges[at:]
+        if n > wanted or not rest:
+            of_one = math.prod(extent(x) or 1 for x in rest)
+            chunk = max(below(n // wanted), power(-(-least // of_one)))
+            if chunk >= n:
+                return tuple(outer), ranges[at:]
+            part, own = _chunks(r, chunk)
+            return (*outer, part), (own, *rest)
+        outer.append(r)
+        wanted //= n
+    return tuple(outer), ()
+
+
+def _chunks(r: Range, chunk: int) -> tuple[Range, Range]:
+    """The index that counts the chunks of a range, and the range of one chunk."""
+    hi = hi_of(r)
+    part = Range("part" + r.name, Num(0), _parts(hi, chunk))
     start = Bin("*", Var(part.name), Num(chunk))
     stop: Expr = Bin("+", start, Num(chunk))
     if not isinstance(hi, Num) or int(hi.value) % chunk:
         stop = Call("min", (stop, hi))
-    inner = replace(e, ranges=(Range(first.name, start, stop), *e.ranges[1:]))
-    name = f"{node.name}_parts"
-    final = Reduce(e.kind, (part,), Ref(name, tuple(Var(r.name) for r in (part, *node.indices))))
-    parts = Node(name, (part, *node.indices), inner, origin=node.origin)
-    return [parts, replace(node, expr=final)]
+    return part, Range(r.name, start, stop)
 
 
 def _of_tensors(e: Expr) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -30,6 +31,8 @@ UNKNOWN = 32
 """Size that is assumed of a range that depends on data."""
 WINDOW = 16
 """Reduced ranges up to this size run one by one, unless memory lies along them."""
+FEW = 32
+"""Programs below which nothing runs one by one: what is parallel is within a program."""
 
 
 @dataclass
@@ -310,9 +313,10 @@ class Tiler:
         inside = [r for r in ranges if r.name not in self.pinned]
         order = sorted((r for r in (*axes, *inside) if r.name in fast), key=lambda r: -fast[r.name])
         reduces = any(n.is_reduction for n in self.group.members)
+        most = elements if self.programs({}) < FEW else 1024
         for i, r in enumerate(order):
             around = self.product(chosen, axes) * self.product(chosen, inside)
-            cap = 32 if i else 128 if reduces and r in axes else 1024
+            cap = 32 if i else 128 if reduces and r in axes else 1024 if r in axes else most
             t = min(power(self.size(r)), cap, below(elements // around))
             if t > 1 and r.name not in chosen:
                 chosen[r.name] = t
@@ -341,12 +345,14 @@ class Tiler:
             n *= s
         return float(n)
 
+    def programs(self, chosen: Mapping[str, int]) -> int:
+        """Parallel iterations with these tiles."""
+        return math.prod(-(-self.size(r) // chosen.get(r.name, 1)) for r in self.group.axes)
+
     def pack_rows(self, axes: list[Range], chosen: dict[str, int], elements: int) -> None:
         """Give each program more rows while enough programs remain."""
         room = elements // self.product(chosen, axes)
-        programs = 1
-        for r in self.group.axes:
-            programs *= -(-self.size(r) // chosen.get(r.name, 1))
+        programs = self.programs(chosen)
         for r in reversed(axes):
             if r.name in chosen or room < 2 or self.size(r) < 2:
                 continue
@@ -362,12 +368,13 @@ class Tiler:
     ) -> None:
         """Tile further loops with what is left of the elements."""
         along = any(r.name in chosen for r in ranges)
+        few = self.programs(chosen) < FEW
         for r in reversed(ranges):
             room = elements // (self.product(chosen, axes) * self.product(chosen, ranges))
             n = self.size(r)
             if r.name in chosen or r.name in self.pinned or room < 2:
                 continue
-            if n > WINDOW or (along and n > 1):
+            if n > WINDOW or ((along or few) and n > 1):
                 chosen[r.name] = min(power(n), below(room), 1024 if not along else 64)
 
     def loops(self, ranges: Sequence[Range], chosen: Mapping[str, int]) -> list[Loop]:

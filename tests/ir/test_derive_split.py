@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ke_ir.expr import evaluate_int
 from ke_ir.interpret import interpret_program
-from ke_ir.ir import Module, statements
+from ke_ir.ir import Module, Parallel, statements
 from ke_ir.ops import Dot
 from ke_ir.parser import parse
 from tests.ir.derive_check import agree, derived
@@ -34,6 +35,51 @@ def test_few_long_reductions(kind: str, terms: int) -> None:
     m = module(SUMS, rows=3, terms=terms, kind=kind)
     assert parts(m) == (-(-terms // 4096), 3)
     agree(m)
+
+
+IMAGES = """op @f(x: f32[{n}, {c}, {h}, {w}]) -> (y: f32[{c}]) {{
+  y[c] = sum[n, h, w](x[n, c, h, w])
+}}"""
+ALL = """op @f(x: f32[{n}, {h}, {w}]) -> (y: f32[]) {{
+  y[] = sum[n, h, w](x[n, h, w])
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("sizes", "want"),
+    [
+        ((112, 64, 512), (112, 8)),  # too few images: rows of each in parts as well
+        ((112, 63, 512), (112, 8)),
+        ((2, 3, 1 << 16), (2, 3, 16)),  # each range that is used up counts parts itself
+        ((4096, 64, 512), (1024,)),  # enough of them
+        ((30, 64, 80), (30,)),  # no part of less than a tile
+    ],
+)
+def test_outer_ranges_give_parts_together(
+    sizes: tuple[int, int, int], want: tuple[int, ...]
+) -> None:
+    n, h, w = sizes
+    assert parts(module(ALL, n=n, h=h, w=w)) == want
+
+
+def test_parts_of_several_ranges_add_up() -> None:
+    for n, h, w in ((3, 7, 1 << 14), (5, 96, 160)):
+        m = module(ALL, n=n, h=h, w=w)
+        assert len(parts(m)) > 1
+        agree(m)
+
+
+def test_statistics_of_channels_keep_a_large_gpu_busy() -> None:
+    """Programs of the kernel that reads an image: its parts for each channel."""
+    for n, size in ((128, 126), (64, 512), (10, 224)):
+        m = module(IMAGES, n=n, c=64, h=size, w=size)
+        first = next(iter(m.kernels.values()))
+        (top,) = first.body
+        assert isinstance(top, Parallel)
+        count = 1
+        for v in top.vars:
+            count *= -(-evaluate_int(v.hi, {}) // (v.tile or 1))
+        assert 512 <= count <= 2048
 
 
 def test_products_of_long_rows() -> None:
