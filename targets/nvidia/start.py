@@ -41,7 +41,7 @@ _WAVES = 1.5
 """Programs for each unit that must remain for larger tiles to pay."""
 _LEAST_COLUMNS = 16
 """Columns of a tile where there are fewer programs than units: what a matrix unit takes."""
-_PRODUCTS = 1 << 13
+_PRODUCTS = 1 << 12
 """Products that a program computes at a time on the vector units."""
 _AS_THEY_ARE = {"window": (0.075, 0.35), "plain": (0.15, 0.2), "tf32": (0.18, 0.2)}
 """Fraction of the TF32 peak that products of operands as they are reach, and the fraction of their
@@ -92,7 +92,7 @@ def _multiplied(module: Module, name: str, value: str, spec: GpuSpec) -> Iterato
     term = _loop(f, f.axes.of(str(op.a))[-1], For)
     assert column is not None
     every = _programs(f) * f.loops[column].var.step
-    tile = min(f.loops[column].var.step, power(math.ceil(every / spec.hardware.units)))
+    tile = min(f.loops[column].var.step, below(int(every) // spec.hardware.units))
     yield Retile(name, column, tile)
     if term is not None:
         extent = f.extent(f.loops[term].var)
