@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import keyword
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
-from ke_ir.expr import Expr, Num, dims_of, evaluate_int, replace_dims
+from ke_ir.expr import Bin, Expr, Num, dims_of, evaluate_int, replace_dims
 from ke_ir.ir import (
     Kernel,
     KernelCall,
@@ -32,9 +32,10 @@ from lowering.triton.sizes import SizeText
 from lowering.triton.values import Carriers, identity, literal
 from lowering.triton.writer import WIDTH, Names, Writer, call
 
+_HELPERS = {"_check", "_launch", "_launcher", "_rows", "_address"}
 _USED = {
     "torch", "triton", "tl", "reference", "prepare", "min", "max", "print", "zip", "tuple", "range",
-    "isinstance", "callable", "_check", "_launch", "_LAUNCHES", *keyword.kwlist,
+    "isinstance", "callable", "len", "_LAUNCHES", "_COMPILED", *_HELPERS, *keyword.kwlist,
 }  # fmt: skip
 
 
@@ -60,9 +61,12 @@ class Launcher:
     ) -> None:
         self.program, self.kernels, self.carriers = program, kernels, carriers
         self.bounds, self.units, self.alike = bounds, units, alike
-        mine = {"prepare", "prepared", "config", "meta", "grid", "_check", "_launch"}
-        names = Names({function_name(program.name), *mine})
+        mine = {"prepare", "prepared", "config", "meta", "grid", *_HELPERS}
+        loops = {s.var for s in program_statements(program.body) if isinstance(s, Repeat)}
+        names = Names({function_name(program.name), *mine, *loops})
         self.names = names
+        self.types = {**program.tensors, **program.temps}
+        self.launches: dict[str, str] = {}  # of kernels that loops launch
         self.rows: dict[str, str] = {}  # of tensors taken apart around the statement at hand
         self.sizes = SizeText(program, bounds, names, has_out=True)
         self.tensor_names = {**self.sizes.tensors, **{n: names.new(n) for n in program.temps}}
@@ -185,26 +189,103 @@ class Launcher:
 
     def _repeat(self, s: Repeat) -> None:
         """Parts of tensors are made once, not anew in each step: that takes as long as a launch."""
+        if self._can_hoist(s):
+            self._hoisted(s)
+            return
         inside = list(program_statements(s.body))
         own = {x.name for x in inside if isinstance(x, Temp)} | self.rows.keys()
-        views = [v for c in inside if isinstance(c, KernelCall) for v in (*c.args, *c.outs)]
+        views = [v for c in self._calls(s.body) for v in (*c.args, *c.outs)]
         sizes = self.program.sizes({})
         most = 4 * (evaluate_int(s.hi, sizes) - evaluate_int(s.lo, sizes)) + 4
-        tensors = {**self.program.tensors, **self.program.temps}
         named = dict.fromkeys(
             v.tensor for v in views if v.indices and v.tensor not in own
-            and evaluate_int(tensors[v.tensor].shape[0], sizes) <= most
+            and evaluate_int(self.types[v.tensor].shape[0], sizes) <= most
         )  # fmt: skip
         for name in named:
             self.rows[name] = self.names.new(f"{self.tensor_names[name]}_rows")
             self.out.line(f"{self.rows[name]} = {self.tensor_names[name]}.unbind()")
-        lo = "" if s.lo == Num(0) else f"{self._integer(s.lo)}, "
-        self.out.line(f"for {s.var} in range({lo}{self._integer(s.hi)}):")
+        self._head(s)
         with self.out.indented():
             self._body(s.body)
         if named:
             self.out.line(f"del {', '.join(self.rows.pop(name) for name in named)}")
 
+    def _head(self, s: Repeat) -> None:
+        lo = "" if s.lo == Num(0) else f"{self._integer(s.lo)}, "
+        self.out.line(f"for {s.var} in range({lo}{self._integer(s.hi)}):")
+
+    def _calls(self, body: Iterable[ProgramStmt]) -> Iterator[KernelCall]:
+        """Calls that nothing is hoisted for."""
+        for s in body:
+            if isinstance(s, KernelCall):
+                yield s
+            elif isinstance(s, Repeat) and not self._can_hoist(s):
+                yield from self._calls(s.body)
+
+    # -- loops of launches that differ in addresses only ---------------------------------------
+    def _can_hoist(self, s: Repeat) -> bool:
+        """Whether a loop does nothing but launch kernels whose launches are alike."""
+        inside = [x for x in program_statements(s.body) if not isinstance(x, Repeat)]
+        return all(isinstance(x, KernelCall) and self._only_launches(x) for x in inside)
+
+    def _only_launches(self, s: KernelCall) -> bool:
+        k = self.kernels[id(s)]
+        guard = self._may_be_empty(k, call_dims(self.program, s, k.kernel))
+        return k.name in self.alike and not guard and not _accumulated(k.kernel)
+
+    def _hoisted(self, s: Repeat) -> None:
+        """All that is alike is done before the loop, which only launches.
+
+        A launch takes an address as it is; for a tensor it asks PyTorch and the driver.
+        """
+        calls = [x for x in program_statements(s.body) if isinstance(x, KernelCall)]
+        for name, c in {self.kernels[id(c)].name: c for c in calls}.items():
+            k = self.kernels[id(c)]
+            if name not in self.launches:
+                self.launches[name] = self.names.new(f"launch_{k.kernel.name}")
+            self._grid(k, call_dims(self.program, c, k.kernel))
+            examples = [self._whole(v) for v in (*c.args, *c.outs)]
+            launch = f"{self.launches[name]} = _launcher"
+            self.out.line(call(launch, [name, "grid", *examples], WIDTH - 4 * self.out.depth))
+        views = {(v.tensor, len(v.indices)): v for c in calls for v in (*c.args, *c.outs)}
+        self._steps(s, {key: self._place(v) for key, v in views.items()})
+
+    def _place(self, v: View) -> str:
+        """The variable that holds where a tensor is, or where each of its parts is."""
+        ends = "rows" if v.indices else "address"
+        name = self.names.new(f"{self.tensor_names[v.tensor]}_{ends}")
+        self.out.line(f"{name} = _{ends}({self._whole(v, len(v.indices))})")
+        return name
+
+    def _steps(self, s: Repeat, places: Mapping[tuple[str, int], str]) -> None:
+        """``places`` has the variable for each tensor with so many indices."""
+        self._head(s)
+        with self.out.indented():
+            for x in s.body:
+                if isinstance(x, Repeat):
+                    self._steps(x, places)
+                elif isinstance(x, KernelCall):
+                    args = []
+                    for v in (*x.args, *x.outs):
+                        place = places[v.tensor, len(v.indices)]
+                        args.append(f"{place}[{self._row(v)}]" if v.indices else place)
+                    launch = self.launches[self.kernels[id(x)].name]
+                    self.out.line(call(launch, args, WIDTH - 4 * self.out.depth))
+
+    def _whole(self, v: View, indices: int = 0) -> str:
+        """The tensor of a view, with its first dimensions as one where several have an index."""
+        name, dtype = self.tensor_names[v.tensor], self.types[v.tensor].dtype
+        text = f"{name}.flatten(0, {indices - 1})" if indices > 1 else name
+        return f"{text}.view(torch.uint8)" if self.carriers.as_bytes(dtype) else text
+
+    def _row(self, v: View) -> str:
+        """The place of a part among all parts of its size."""
+        row = v.indices[0]
+        for i, size in zip(v.indices[1:], self.types[v.tensor].shape[1:], strict=False):
+            row = Bin("+", Bin("*", row, size), i)
+        return self._integer(row)
+
+    # -- launches ------------------------------------------------------------------------------
     def _view(self, v: View) -> str:
         text, indices = self.tensor_names[v.tensor], [self._integer(i) for i in v.indices]
         if indices and v.tensor in self.rows:
@@ -231,17 +312,20 @@ class Launcher:
             self.out.depth -= 1
 
     def _launch(self, k: LoweredKernel, args: Sequence[str], sizes: Mapping[str, Expr]) -> None:
-        cells = " * ".join(self._count(k, v, sizes) for v in k.grid)
-        if k.persistent:
-            cells = f"min({self.units}, {cells})"
         if k.name in self.alike:
             launch, args = "_launch", [k.name, "grid", *args]
         else:
             self.out.line(f'config = KERNELS["{k.name}"]')
             launch = f"{k.name}[grid]"
             args = [*args, '**config["constexprs"]', '**config["options"]']
-        self.out.line(f"grid = {'lambda meta: ' if 'meta[' in cells else ''}({cells},)")
+        self._grid(k, sizes)
         self.out.line(call(launch, args, WIDTH - 4 * self.out.depth))
+
+    def _grid(self, k: LoweredKernel, sizes: Mapping[str, Expr]) -> None:
+        cells = " * ".join(self._count(k, v, sizes) for v in k.grid)
+        if k.persistent:
+            cells = f"min({self.units}, {cells})"
+        self.out.line(f"grid = {'lambda meta: ' if 'meta[' in cells else ''}({cells},)")
 
     def _count(self, k: LoweredKernel, v: LoopVar, sizes: Mapping[str, Expr]) -> str:
         indices = replace_dims(span(v), sizes)
@@ -262,11 +346,16 @@ class Launcher:
 
     def _initialise(self, s: KernelCall, kernel: Kernel) -> None:
         """Outputs that are accumulated into start from the identity."""
-        kinds = {x.tensor: x.kind for x in statements(kernel.body) if isinstance(x, Accumulate)}
+        kinds = _accumulated(kernel)
         for p, v in zip(kernel.outputs, s.outs, strict=True):
             if p.name in kinds:
                 start = literal(identity(kinds[p.name], p.type.dtype), p.type.dtype)
                 self.out.line(f"{self._view(v)}.fill_({start})")
+
+
+def _accumulated(kernel: Kernel) -> dict[str, str]:
+    """Outputs that a kernel accumulates into, and how."""
+    return {x.tensor: x.kind for x in statements(kernel.body) if isinstance(x, Accumulate)}
 
 
 def grid_at(k: LoweredKernel, sizes: Mapping[str, int], units: int) -> list[int]:

@@ -1,5 +1,7 @@
 """Which kernels are launched without Triton's compiler, and what reaches the driver then.
 
+Loops that only launch such kernels are hoisted: they pass addresses on.
+
 There is a driver and a compiler here that only note what they are asked; between them and the
 generated text is Triton's own code.
 """
@@ -25,19 +27,63 @@ SCALE = kernel(
     "store %s, %y[%i, %d]\n}",
 )  # fmt: skip
 STATIC_RNN = RNN.replace("T in 1..10 = 3, ", "T = 3, ").replace("B in 1..64 = 4", "B = 4")
+NESTED_RNN = """
+kernel @scan(%x: f8e4m3[D], %h: f32[D], %w: f32[D]) -> (%y: f32[D], %z: f8e4m3[D])
+dims D = 32
+{
+  parallel %d = 0 to D tile 32 {
+    %a = load %x[%d] : f8e4m3[32]
+    %c = cast %a : f32
+    %b = load %h[%d] : f32[32]
+    %v = load %w[%d] : f32[32]
+    %p = mul %b, %v
+    %s = add %p, %c
+    store %s, %y[%d]
+    %r = cast %s : f8e4m3
+    store %r, %z[%d]
+  }
+}
+kernel @double(%h: f32[D]) -> (%y: f32[D])
+dims D = 32
+{
+  parallel %d = 0 to D tile 16 {
+    %a = load %h[%d] : f32[16]
+    %b = mul %a, 2.0
+    store %b, %y[%d]
+  }
+}
+program @nest(%x: f8e4m3[B, T, D], %h0: f32[D], %w: f32[D])
+  -> (%h: f32[B, T + 1, D], %z: f8e4m3[B, T, D])
+dims B = 2, T = 3, D = 32
+{
+  repeat %b = 0 to B {
+    call @double(%h0) -> (%h[%b, 0])
+    repeat %t = 0 to T {
+      call @scan(%x[%b, %t], %h[%b, %t], %w) -> (%h[%b, %t + 1], %z[%b, %t])
+    }
+  }
+}
+"""
 ARGUMENTS = 9  # where a kernel's own begin among those that reach the driver's launcher
 
 
 class Driver:
-    """A driver of two devices."""
+    """A driver of two devices, which take tensors of the CPU."""
 
-    device = 0
+    device, kind = 0, "cpu"
+    asked = 0  # for a stream
 
     def get_current_device(self) -> int:
         return self.device
 
     def get_current_stream(self, device: int) -> int:
+        self.asked += 1
         return 70 + device
+
+    def get_active_torch_device(self) -> Any:
+        import torch
+
+        return torch.device(self.kind, self.device)
 
 
 class Machine:
@@ -46,16 +92,24 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         triton = pytest.importorskip("triton")
         self.driver = Driver()
-        self.compiled: list[tuple[Any, ...]] = []
+        self.compiled: list[tuple[Any, ...]] = []  # (device, kernel, arguments)
+        self.looked_at = 0  # launches that went through Triton's look at every argument
         self.launched: list[tuple[Any, ...]] = []
         monkeypatch.setattr(triton.runtime.driver, "_active", self.driver)
-        monkeypatch.setattr(triton.JITFunction, "run", self._compile)
 
-    def _compile(self, *args: Any, grid: Any, warmup: bool, **constants: Any) -> Any:
+        def run(kernel: Any, *args: Any, **given: Any) -> Any:
+            return self._run(kernel.__name__, *args, **given)
+
+        monkeypatch.setattr(triton.JITFunction, "run", run)
+
+    def _run(self, kernel: str, *args: Any, grid: Any, warmup: bool, **constants: Any) -> Any:
         from triton.compiler.compiler import CompiledKernel
 
         device, made = self.driver.device, object.__new__(CompiledKernel)
-        self.compiled.append((device, grid, args))
+        if warmup:
+            self.compiled.append((device, kernel, args))
+        else:
+            self.looked_at += 1
         made.module, made.function, made.packed_metadata = object(), f"on {device}", ()
         made.name, made.src = "kernel", None
         made._run = lambda *given: self.launched.append(given)
@@ -83,18 +137,26 @@ def scale_inputs() -> tuple[Any, Any]:
     return torch.ones(40, 20), torch.ones(20).to(torch.float8_e4m3fn)
 
 
-def test_the_second_launch_is_direct(machine: Machine, tmp_path: Path) -> None:
-    """It passes what the kernel's parameters say, in their order, constants among them."""
+def kernels(machine: Machine) -> list[str]:
+    """Those that were compiled, in order."""
+    return [kernel for _, kernel, _ in machine.compiled]
+
+
+def test_launches_are_direct(machine: Machine, tmp_path: Path) -> None:
+    """They pass what the kernel's parameters say, in their order, constants among them."""
     import torch
+    import triton
 
     made = imported(lowered(SCALE, traits=A100), tmp_path)
     made.k(*scale_inputs())
-    assert len(machine.compiled) == 1 and machine.launched == []
     x, w = scale_inputs()
     y = made.k(x, w)
-    assert len(machine.compiled) == 1
-    given = machine.launched[0]
+    assert kernels(machine) == ["k_kernel"] and machine.looked_at == 0
+    assert len(machine.launched) == 2
+    given = machine.launched[1]
     assert given[:5] == (60, 1, 1, 70, "on 0")
+    hooks = triton.knobs.runtime
+    assert given[7] is hooks.launch_enter_hook and given[8] is hooks.launch_exit_hook
     parameters = dict(zip(made.k_kernel.arg_names, given[ARGUMENTS:], strict=True))
     assert parameters["x"] is x and parameters["y"] is y
     assert parameters["w"].dtype == torch.uint8 and parameters["w"].data_ptr() == w.data_ptr()
@@ -107,20 +169,132 @@ def test_each_device_compiles_its_own(machine: Machine, tmp_path: Path) -> None:
         machine.driver.device = device
         made.k(*scale_inputs())
     assert [device for device, *_ in machine.compiled] == [0, 1]
-    assert [given[3:5] for given in machine.launched] == [(70, "on 0"), (71, "on 1")]
+    assert [given[3:5] for given in machine.launched] == [(70, "on 0"), (71, "on 1")] * 2
 
 
-def test_steps_of_a_recurrence_are_launched_directly(machine: Machine, tmp_path: Path) -> None:
-    """With the parts of tensors that each step takes."""
+def test_steps_of_a_recurrence_pass_addresses(machine: Machine, tmp_path: Path) -> None:
     import torch
 
     made = imported(lowered(check(parse(STATIC_RNN))), tmp_path)
-    x = torch.ones(3, 4, 32)
-    made.rnn(x, torch.ones(32, 32))
-    assert len(machine.compiled) == 4  # scale, start, step, copy
+    x, w = torch.ones(3, 4, 32), torch.ones(32, 32)
+    (ws,) = made.prepare(x, w)
+    for device in (0, 1, 0, 1):
+        machine.driver.device = device
+        machine.launched.clear()
+        machine.driver.asked = 0
+        made.rnn(x, w, prepared=(ws,))
+        assert machine.driver.asked == 3  # for start, copy, and all steps
+        start, *steps, copy = machine.launched
+        assert [given[:5] for given in steps] == [(1, 1, 1, 70 + device, f"on {device}")] * 3
+        first = start[ARGUMENTS].data_ptr()
+        h = [first + t * 4 * 32 * 4 for t in range(4)]
+        parameters = made.step_kernel.arg_names
+        for t, given in enumerate(steps):
+            tensors = [x[t].data_ptr(), h[t], ws.data_ptr(), h[t + 1]]
+            constants = made.KERNELS["step_kernel"]["constexprs"]
+            assert given[ARGUMENTS:] == (*tensors, *constants.values())
+            assert len(given[ARGUMENTS:]) == len(parameters)
+        assert copy[ARGUMENTS].data_ptr() == h[3]
+    each = ["start_kernel", "step_kernel", "copy_kernel"]
+    assert kernels(machine) == ["scale_kernel", *each, *each] and machine.looked_at == 0
+
+
+def test_steps_within_steps_pass_addresses(machine: Machine, tmp_path: Path) -> None:
+    """Of the parts that two indices take; bytes are compiled where the target has no fp8."""
+    import torch
+
+    made = imported(lowered(check(parse(NESTED_RNN)), traits=A100), tmp_path)
+    x = torch.ones(2, 3, 32).to(torch.float8_e4m3fn)
+    h0, w = torch.ones(32), torch.ones(32)
+    h, z = made.nest(x, h0, w)
     steps = [given[ARGUMENTS:] for given in machine.launched]
-    assert [args[0].data_ptr() for args in steps] == [x[1].data_ptr(), x[2].data_ptr()]
-    assert steps[0][3].data_ptr() == steps[1][1].data_ptr()
+    hs = [row.data_ptr() for row in h.flatten(0, 1)]
+    for b in range(2):
+        start, *scans = steps[4 * b : 4 * b + 4]
+        assert start[:2] == (h0.data_ptr(), hs[4 * b])
+        for t, given in enumerate(scans):
+            before, after = hs[4 * b + t : 4 * b + t + 2]
+            assert given[:5] == (
+                x[b, t].data_ptr(), before, w.data_ptr(), after, z[b, t].data_ptr()
+            )  # fmt: skip
+    assert len(steps) == 8 and kernels(machine) == ["double_kernel", "scan_kernel"]
+    dtypes = [t.dtype for t in machine.compiled[1][2]]
+    assert dtypes == [torch.uint8, *[torch.float32] * 3, torch.uint8]
+
+
+def test_addresses_of_another_machine_are_refused(machine: Machine, tmp_path: Path) -> None:
+    """A launch would look at tensors, but not at addresses."""
+    import torch
+
+    made = imported(lowered(check(parse(STATIC_RNN))), tmp_path)
+    machine.driver.kind = "cuda"
+    with pytest.raises(ValueError, match="on cpu, not on cuda:0"):
+        made.rnn(torch.ones(3, 4, 32), torch.ones(32, 32))
+    assert len(machine.launched) == 2  # scale, start
+
+
+def test_what_a_loop_launches_and_others_too_is_compiled_once(
+    machine: Machine, tmp_path: Path
+) -> None:
+    import torch
+
+    text = STATIC_RNN.replace("repeat %t = 0 to T {", """
+      call @step(%x[0], %h[0], %ws) -> (%h[1])
+      repeat %t = 1 to T {""")  # fmt: skip
+    made = imported(lowered(check(parse(text))), tmp_path)
+    made.rnn(torch.ones(3, 4, 32), torch.ones(32, 32))
+    assert kernels(machine).count("step_kernel") == 1
+    steps = [given[ARGUMENTS:] for given in machine.launched[2:5]]
+    assert not isinstance(steps[0][0], int)
+    assert [isinstance(given[0], int) for given in steps[1:]] == [True, True]
+    assert steps[0][3].data_ptr() == steps[1][1] and steps[1][3] == steps[2][1]
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("B = 4", "B in 1..64 = 4"),
+        ("B = 4, D = 32", "B = 1, D = 31"),
+        ("call @step(%x[%t], %h[%t], %ws)", "temp %g : f32[B, D]\n call @copy(%h[%t]) -> (%g)\n"
+         "call @step(%x[%t], %g, %ws)"),
+        ("store %q, %y[%b, %d]", "accumulate max %q, %y[%b, %d]"),
+    ],
+    ids=["sizes", "alignment", "temporaries", "initialisation"],
+)  # fmt: skip
+def test_loops_that_do_more_than_launch_take_tensors(old: str, new: str) -> None:
+    assert "= _launcher(" in lowered(check(parse(STATIC_RNN)))
+    module = check(parse(STATIC_RNN.replace(old, new)))
+    text = lowered(module)
+    assert "= _launcher(" not in text and "x_rows = x.unbind()" in text
+    assert "def _rows(" not in text and "def _address(" not in text
+    assert_same(*run_both(module, name="rnn"), ulps=4, terms=4)
+
+
+def test_loops_that_may_launch_nothing_take_tensors() -> None:
+    text = STATIC_RNN.replace("parallel %b = 0 to B tile 16,",
+                              "parallel %e = 0 to D - 32, %b = 0 to B tile 16,")  # fmt: skip
+    text = lowered(check(parse(text)))
+    assert "if D - 32 > 0:" in text and "= _launcher(" not in text
+
+
+def test_a_loop_within_one_that_does_more_is_hoisted() -> None:
+    """Tensors that only the inner takes parts of are not taken apart around the outer."""
+    module = check(parse(NESTED_RNN.replace("call @double(%h0)", """temp %g : f32[D]
+      call @double(%h0) -> (%g)
+      call @double(%g)""")))  # fmt: skip
+    text = lowered(module).partition("def nest(")[2]
+    outer, inner = text.partition("    for b in ")[::2]
+    assert "h_rows = h.unbind()" in outer and "x.unbind()" not in outer
+    assert "        launch_scan = _launcher(" in inner
+    assert "        x_rows = _rows(x.flatten(0, 1))" in inner
+    assert_same(*run_both(module))
+
+
+@pytest.mark.parametrize("text", [STATIC_RNN, NESTED_RNN], ids=["steps", "nested"])
+def test_interpreted_loops_compute_the_same(text: str) -> None:
+    module = check(parse(text))
+    assert "= _launcher(" in lowered(module)
+    assert_same(*run_both(module, name=next(iter(module.programs))), ulps=4, terms=4)
 
 
 def test_parts_that_may_be_unaligned_are_looked_at(machine: Machine, tmp_path: Path) -> None:
@@ -131,8 +305,8 @@ def test_parts_that_may_be_unaligned_are_looked_at(machine: Machine, tmp_path: P
                     tmp_path)  # fmt: skip
     for _ in range(2):
         made.rnn(torch.ones(3, 1, 31), torch.ones(31, 31))
-    assert len(machine.compiled) == 1 + 2 * (1 + 3 + 1)
-    assert len(machine.launched) == 1  # of `scale`
+    assert kernels(machine) == ["scale_kernel"] and len(machine.launched) == 2
+    assert machine.looked_at == 2 * (1 + 3 + 1)
 
 
 @pytest.mark.parametrize("tile", ["", "tile 8"])
@@ -150,7 +324,7 @@ def test_sizes_learnt_at_launch_are_looked_at(machine: Machine, tmp_path: Path, 
     made = imported(text, tmp_path)
     for size in (40, 16, 16):
         made.k(torch.ones(size))
-    assert len(machine.compiled) == 3 and machine.launched == []
+    assert machine.looked_at == 3 and machine.compiled == machine.launched == []
 
 
 def test_interpreted_launches_compute_the_same() -> None:

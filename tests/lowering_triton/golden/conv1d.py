@@ -83,29 +83,35 @@ def _check(name, tensor, shape, dtype):
         raise ValueError(f"{name}: must be contiguous and aligned to 16 bytes")
 
 
+# Triton's interpreter compiles nothing.
+_COMPILED = isinstance(conv1d_kernel, triton.JITFunction)
 _LAUNCHES = {}  # (kernel, device) -> launch of what was compiled
 
 
-def _launch(kernel, grid, *args):
-    """Launch through Triton's compiler the first time on a device, and directly from then on.
+def _launcher(kernel, grid, *examples):
+    """A kernel's launch on the current device and stream: of tensors or of their addresses.
 
-    Triton's launch looks at every argument for what to compile, which can take longer than the
+    Triton's own looks at every argument for what to compile, which can take longer than the
     kernel. Here that never changes: grid, constants, dtypes and alignment are always the same.
     """
     name = kernel.__name__
     constants, options = KERNELS[name]["constexprs"], KERNELS[name]["options"]
-    if not isinstance(kernel, triton.JITFunction):  # Triton's interpreter compiles nothing
-        kernel[grid](*args, **constants, **options)
-        return
+    if not _COMPILED:
+        return lambda *args: kernel[grid](*args, **constants, **options)
     driver = triton.runtime.driver.active
     device = driver.get_current_device()
-    direct = _LAUNCHES.get((name, device))
-    if direct:
-        direct(*args, *constants.values(), stream=driver.get_current_stream(device))
-    else:
+    if (name, device) not in _LAUNCHES:
         cells = grid(constants) if callable(grid) else grid
-        compiled = kernel[cells](*args, **constants, **options)
+        compiled = kernel.warmup(*examples, grid=cells, **constants, **options)
         _LAUNCHES[name, device] = compiled[(*cells, 1, 1)]
+    launch, stream = _LAUNCHES[name, device], driver.get_current_stream(device)
+    last = tuple(constants.values())
+    return lambda *args: launch(*args, *last, stream=stream)
+
+
+def _launch(kernel, grid, *args):
+    """Launch a kernel once."""
+    _launcher(kernel, grid, *args)(*args)
 
 
 def conv1d(x, w, *, out=None):
