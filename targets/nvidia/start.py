@@ -46,6 +46,8 @@ _PRODUCTS = 1 << 12
 _AS_THEY_ARE = {"window": (0.075, 0.35), "plain": (0.15, 0.2), "tf32": (0.18, 0.2)}
 """Fraction of the TF32 peak that products of operands as they are reach, and the fraction of their
 time that packing one saves. Measured on an H100: 37, 75 and 90 TFLOP/s."""
+_TF32 = ("tf32", "tf32_even")
+"""Precisions at which operands are used as they are."""
 _COPIED = 0.87
 """Fraction of the memory's bandwidth that packing reaches; likewise."""
 
@@ -127,7 +129,7 @@ def _worth_packing(f: Facts, value: str, load: Load, spec: GpuSpec) -> bool:
     if trips is None or any(n.lo is None or n.lo != n.hi for n in sizes):
         return False
     plain = all(_plain(f, x) for x in (op.a, op.b))
-    kind = "tf32" if op.precision == "tf32" else "plain" if plain else "window"
+    kind = "tf32" if op.precision in _TF32 else "plain" if plain else "window"
     reach, saved = _AS_THEY_ARE[kind]
     h = spec.hardware
     product = 2.0 * trips / (reach * h.matrix_flops["tf32"])
@@ -170,7 +172,7 @@ def _tiles(module: Module, name: str, value: str, spec: GpuSpec) -> Iterator[Ker
             yield from _narrower(f, column, spec.hardware.units // int(programs))
         return
     plain = all(_plain(f, x) for x in (op.a, op.b))
-    wide = plain or op.precision == "tf32" or all(_streamed(f, op, place) for place in (0, 1))
+    wide = plain or op.precision in _TF32 or all(_streamed(f, op, place) for place in (0, 1))
     for loop, tile in ((row, _ROWS), (column, _COLUMNS if wide else 0)):
         site = f.loops.get(loop or "")
         if site is None or site.var.tile is None or tile <= site.var.step:
