@@ -13,6 +13,7 @@ from ke_ir.types import DType, TileType
 from lowering.triton.bounds import UNKNOWN, Interval, Poly
 from lowering.triton.dims import KernelDims
 from lowering.triton.options import TritonOptions
+from lowering.triton.softmax import SoftmaxWeights
 from lowering.triton.tiles import Tiles
 from lowering.triton.uses import Uses, is_unnamed
 from lowering.triton.values import Carriers, Literal, Value, literal, power_of_two
@@ -62,6 +63,7 @@ class Context:
         self.carriers = Carriers(options)
         self.scope = TypeScope(kernel)
         self.uses = Uses(kernel)
+        self.softmax_weights = SoftmaxWeights(kernel)
         self.tiles = Tiles(kernel)
         self.bounds = dims.bounds(kernel.dims)
         self.out = Writer()

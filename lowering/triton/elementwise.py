@@ -28,6 +28,8 @@ _TRITON_UNARY = {
     "floor": "tl.floor", "ceil": "tl.ceil", "abs": "tl.abs",
 }  # fmt: skip
 _HELPER_UNARY = {"tan": "tan", "trunc": "truncate", "round": "round_half_even"}
+_ACCURATE = {"exp": "exponential", "sigmoid": "logistic"}
+"""Functions of f32 whose error in Triton's own form grows with the argument."""
 _INDEX_OPS = {"add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%"}
 
 
@@ -45,18 +47,23 @@ def lower_unary(ctx: Context, op: Unary) -> None:
         text = f"{text} ^ 255" if t.dtype is DType.U8 else f"~{text}"
     else:
         computed = t.dtype if _native(ctx, op.fn, t.dtype) else DType.F32
-        text = _function(ctx, op.fn, as_computed(ctx, op.x, t.dtype, computed), computed)
+        text = _function(ctx, op, as_computed(ctx, op.x, t.dtype, computed), computed)
         text = rounded(ctx, text, t.dtype, computed)
     ctx.define(op, t, text, pad=x.pad if op.fn in ("neg", "abs") and x.pad == 0 else None)
 
 
-def _function(ctx: Context, fn: str, x: str, d: DType) -> str:
+def _function(ctx: Context, op: Unary, x: str, d: DType) -> str:
+    fn = op.fn
     if fn == "neg":
         return f"-{x}"
     if fn == "sqrt":
         return f"{'tl.sqrt_rn' if d is DType.F32 else 'tl.sqrt'}({bare(x)})"
     if fn == "tanh":
         return f"{ctx.helper('tanh_f64' if d is DType.F64 else 'tanh')}({bare(x)})"
+    assert op.result is not None
+    exact = ctx.scope.values[op.result].dtype is DType.F32 and op not in ctx.softmax_weights
+    if fn in _ACCURATE and exact:
+        return f"{ctx.helper(_ACCURATE[fn])}({bare(x)})"
     if fn in _HELPER_UNARY:
         return f"{ctx.helper(_HELPER_UNARY[fn])}({bare(x)})"
     return f"{_TRITON_UNARY[fn]}({bare(x)})"

@@ -75,6 +75,31 @@ def round_half_even(x):
 """,
 )
 _add(
+    "exponential",
+    '''
+def exponential(x):
+    """Within 3 units in the last place of float32, however large x is: whole powers of 2 apart.
+
+    The product of x and log2(e), rounded, would be off by more the larger it is. What is beyond
+    the ends gives infinity or 0; n has 8 bits and the upper part of ln(2) 16, so that n times that
+    is exact, and fusing it with the subtraction or not is the same.
+    """
+    x = tl.minimum(x, 89.0, propagate_nan=tl.PropagateNan.ALL)
+    x = tl.maximum(x, -104.0, propagate_nan=tl.PropagateNan.ALL)
+    n = tl.floor(x * 1.4426950408889634)
+    rest = x - n * 0.693145751953125 - n * 1.428606765330187e-06
+    return tl.exp2(rest * 1.4426950408889634) * tl.exp2(n)
+''',
+)
+_add(
+    "logistic",
+    """
+def logistic(x):
+    return 1 / (1 + exponential(-x))
+""",
+    "exponential",
+)
+_add(
     "tan",
     """
 def tan(x):

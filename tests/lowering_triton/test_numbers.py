@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.lowering_triton.conftest import assert_same, kernel, read, run_both
+from ke_ir.parser import parse
+from tests.ir.derive_check import derived
+from tests.lowering_triton.conftest import assert_same, kernel, lowered, read, run_both
 
 UNARY = [
     "exp", "exp2", "log", "log2", "sqrt", "rsqrt", "sin", "cos", "tan", "tanh", "sigmoid", "erf",
@@ -60,6 +62,73 @@ def test_tanh_is_accurate_near_zero_and_far_out() -> None:
     got, _ = run_both(module, inputs=lambda sizes, rng: {"x": x})
     exact = np.tanh(x.astype(np.float64))
     assert (np.abs(got["y"] - exact) <= 2.0**-22 * np.abs(exact)).all()
+
+
+@pytest.mark.parametrize("fn", ["exp", "sigmoid"])
+def test_exponentials_are_accurate_however_large_the_argument(fn: str) -> None:
+    """Also where they are below the smallest normal number, and beyond what float32 holds."""
+    x = np.linspace(-110, 95, 9990).astype(np.float32)
+    edges = [np.inf, -np.inf, np.nan, 0.0, -0.0, 88.72283, 88.72284, -103.97, -1e-30, 1e30]
+    x = np.concatenate([x, np.array(edges, np.float32)])
+    body = "parallel %i = 0 to N tile 1024 {\n%v = load %x[%i] : f32[1024]\n"
+    module = kernel("(%x: f32[N]) -> (%y: f32[N])", "N = 10000",
+                    body + f"%t = {fn} %v\nstore %t, %y[%i]\n}}")  # fmt: skip
+    got, _ = run_both(module, inputs=lambda sizes, rng: {"x": x})
+    with np.errstate(over="ignore", divide="ignore"):
+        wide = np.exp(x.astype(np.float64))
+        exact = wide if fn == "exp" else 1 / (1 + 1 / wide)
+        rounded = exact.astype(np.float32)
+    finite = np.isfinite(rounded)
+    assert np.array_equal(got["y"][~finite], rounded[~finite], equal_nan=True)
+    units = np.maximum(np.spacing(rounded[finite]), 2.0**-149)
+    # A sigmoid below 2**-126 would need 1 / inf to be a number.
+    regular = np.ones(finite.sum(), bool) if fn == "exp" else exact[finite] > 2.0**-126
+    off = np.abs(got["y"][finite] - exact[finite]) / units
+    assert off[regular].max() <= (3.5 if fn == "exp" else 5)
+    assert (off[~regular] * units[~regular] <= 2.0**-126).all()
+
+
+def test_weights_of_a_softmax_keep_the_short_exponential() -> None:
+    """Where a maximum has been subtracted, also one carried from tile to tile."""
+    op = parse("op @f(x: f32[64, 4096]) -> (y: f32[64, 4096]) {\n"
+               "  m[i] = max[j](x[i, j])\n  e[i, j] = exp(x[i, j] - m[i])\n"
+               "  y[i, j] = e[i, j] / sum[k](e[i, k])\n}").ops["f"]  # fmt: skip
+    text = lowered(derived(op))
+    assert "tl.exp(" in text and "exponential" not in text
+    online = kernel(
+        "(%x: f32[N, 64]) -> (%y: f32[N])",
+        "N = 20",
+        """parallel %i = 0 to N tile 4 {
+      %low = full -inf : f32[4]
+      %none = full 0.0 : f32[4]
+      %m, %s = for %j = 0 to 64 tile 16 carry (%m_0 = %low, %s_0 = %none) {
+        %v = load %x[%i, %j] : f32[4, 16]
+        %top = reduce max %v dim 1
+        %m_1 = max %m_0, %top
+        %column = expand %m_1 dim 1
+        %tops = broadcast %column : f32[4, 16]
+        %below = sub %v, %tops
+        %weights = exp %below
+        %more = reduce sum %weights dim 1
+        %step = sub %m_0, %m_1
+        %scale = exp %step
+        %before = mul %s_0, %scale
+        %s_1 = add %before, %more
+        yield %m_1, %s_1
+      }
+      store %s, %y[%i]
+    }""",
+    )
+    text = lowered(online)
+    assert text.count("tl.exp(") == 2 and "exponential" not in text
+    assert_same(*run_both(online), ulps=8, terms=64)
+
+
+def test_other_exponentials_are_long() -> None:
+    """A difference from anything else may be large."""
+    text = lowered(derived(parse("op @f(x: f32[64], z: f32[64]) -> (y: f32[64]) {\n"
+                                 "  y[i] = exp(x[i] - max(z[i], 0.0))\n}").ops["f"]))  # fmt: skip
+    assert "exponential(" in text and "tl.exp(" not in text
 
 
 @pytest.mark.parametrize("d", FLOATS)
