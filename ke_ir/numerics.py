@@ -202,6 +202,7 @@ def _integer_dot(a: Array, b: Array) -> Array:
 
 _SPLITS: dict[str, tuple[int, Callable[[Array], Array], tuple[tuple[int, int], ...]]] = {
     "tf32": (1, lambda x: round_tf32(x), ((0, 0),)),
+    "tf32_even": (1, lambda x: round_tf32_even(x), ((0, 0),)),
     "tf32x3": (2, lambda x: round_tf32(x), ((1, 0), (0, 1), (0, 0))),
     "bf16x3": (2, lambda x: round_bf16(x), ((1, 0), (0, 1), (0, 0))),
     "bf16x6": (
@@ -234,6 +235,14 @@ def round_tf32(x: Array) -> Array:
     """float32 to 10 explicit significand bits, ties away from zero (PTX ``cvt.rna.tf32.f32``)."""
     bits = np.asarray(x, np.float32).view(np.uint32)
     rounded = ((bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+    return np.where(np.isfinite(x), rounded, x)
+
+
+def round_tf32_even(x: Array) -> Array:
+    """float32 to 10 explicit significand bits, ties to even (PTX ``cvt.rn.tf32.f32``)."""
+    bits = np.asarray(x, np.float32).view(np.uint32)
+    even = np.uint32(0xFFF) + ((bits >> np.uint32(13)) & np.uint32(1))
+    rounded = ((bits + even) & np.uint32(0xFFFFE000)).view(np.float32)
     return np.where(np.isfinite(x), rounded, x)
 
 

@@ -16,6 +16,7 @@ PRECISION: dict[str, float] = {
     "ieee": 0.0,
     # Matrix units cut operands off after 10 bits; the interpreter and the simulator round them.
     "tf32": 2.0**-10,
+    "tf32_even": 2.0**-10,
     # What the dropped products and the dropped low part amount to, relative to |a||b|.
     "tf32x3": 2.0**-22,
     "bf16x3": 2.0**-16,

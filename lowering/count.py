@@ -35,8 +35,8 @@ _DOT_FORMATS = {
     DType.F64: "f64", DType.F32: "f32", DType.F16: "f16", DType.BF16: "bf16", DType.F8E4M3: "f8",
     DType.F8E5M2: "f8", DType.I8: "i8", DType.U8: "i8",
 }  # fmt: skip
-_DOT_PARTS = {"tf32": ("tf32", 1), "tf32x3": ("tf32", 3), "bf16x3": ("bf16", 3),
-              "bf16x6": ("bf16", 6)}  # fmt: skip
+_DOT_PARTS = {"tf32": ("tf32", 1), "tf32_even": ("tf32", 1), "tf32x3": ("tf32", 3),
+              "bf16x3": ("bf16", 3), "bf16x6": ("bf16", 6)}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import operator
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ke_ir.diagnostics import Diagnostic
@@ -63,15 +63,15 @@ class Imported:
     """An op, what to call it with, and what it gives.
 
     ``draws``: how many times the graph draws random numbers, whether or not an output needs them.
-    ``tf32``: the equations of convolutions and recurrent layers, whose products PyTorch by its
-    defaults computes in TF32 where a GPU has it.
+    ``tf32``: of the equations of convolutions and recurrent layers, whose products PyTorch by its
+    defaults computes in TF32 where a GPU has it, the precision of ``dot`` that computes them so.
     """
 
     op: OpDef
     arguments: tuple[Argument, ...]
     results: tuple[Result, ...]
     draws: int = 0
-    tf32: tuple[str, ...] = ()
+    tf32: Mapping[str, str] = field(default_factory=dict)
 
 
 def import_module(
@@ -194,7 +194,7 @@ class _Import:
         self.program, self.op_name = program, name
         self.values: dict[Any, Any] = {}
         self.failures: list[Diagnostic] = []
-        self.tf32: list[str] = []
+        self.tf32: dict[str, str] = {}
         self.inputs: list[Param] = []
         self.arguments: list[Argument] = []
         self.symbols = Symbols(dynamic)
@@ -227,7 +227,7 @@ class _Import:
         check(Module((op,)))
         arguments = tuple(self.arguments[i] for i in kept)
         targets = {e.target for e in needed}
-        tf32 = tuple(t for t in self.tf32 if t in targets)
+        tf32 = {t: precision for t, precision in self.tf32.items() if t in targets}
         return Imported(op, arguments, tuple(results), len(self.builder.draws), tf32)
 
     def guarded(self, node: Any, action: Any) -> None:
@@ -297,9 +297,12 @@ class _Import:
         results = tuple(self.type_of(t) for t in tensors)
         made = self.handler(node)
         before = len(self.builder.equations)
-        value = made(Node(short(node.name), self.builder, results), *self.bound(node))
-        if str(node.target) in _TF32:
-            self.tf32 += [e.target for e in self.builder.equations[before:]]
+        arguments = self.bound(node)
+        value = made(Node(short(node.name), self.builder, results), *arguments)
+        precision = _tf32(str(node.target), arguments)
+        if precision:
+            new = (e.target for e in self.builder.equations[before:])
+            self.tf32 |= dict.fromkeys(new, precision)
         return value
 
     def bound(self, node: Any) -> list[Any]:
@@ -364,9 +367,23 @@ def _hint(n: Any) -> int:
     return n if isinstance(n, int) else int(n.node.hint)
 
 
-_TF32 = ("aten.convolution.default", "aten.lstm.input", "aten.gru.input",
-         "aten.rnn_tanh.input", "aten.rnn_relu.input")  # fmt: skip
-"""Operators that PyTorch gives to cuDNN, which it lets round float32 to TF32."""
+_RECURRENT = ("aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")
+
+
+def _tf32(operator_: str, arguments: Sequence[Any]) -> str:
+    """How cuDNN rounds what PyTorch gives to it to TF32 (seen on an H100); empty for the rest.
+
+    Its kernels for windows round ties away from zero. Where it converts the layout first, for
+    windows of one element and transposed convolutions, the conversion rounds ties to even.
+    """
+    if operator_ in _RECURRENT:
+        return "tf32"
+    if operator_ != "aten.convolution.default":
+        return ""
+    weight, transposed = arguments[1], arguments[6]
+    even = transposed or all(n == Num(1) for n in weight.shape[2:])
+    return "tf32_even" if even else "tf32"
+
 
 _LONG = {
     "native_batch_norm_legit_functional": "batch_norm", "native_batch_norm_legit": "batch_norm",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TILE_REDUCTIONS = ("sum", "prod", "max", "min", "argmax", "argmin", "any", "all")
 SCANS = ("sum", "prod", "max", "min")
-PRECISIONS = ("ieee", "tf32", "tf32x3", "bf16x3", "bf16x6")
+PRECISIONS = ("ieee", "tf32", "tf32_even", "tf32x3", "bf16x3", "bf16x6")
 
 
 def _tile(scope: Scope, name: str, x: Operand) -> TileType:
@@ -118,8 +118,8 @@ class Dot(Op):
     ``%c = dot %a, %b, %acc precision tf32``: [.., M, K] x [.., K, N] (+ [.., M, N]) -> [.., M, N]
     with equal leading dimensions. Floats accumulate in f32 (f64 for f64), integers of 8 bits in
     i32. ``precision`` is for f32 operands: ``ieee`` (the default), ``tf32`` (operands rounded to
-    10-bit significands, ties away from zero), ``tf32x3``, ``bf16x3``, ``bf16x6`` (sums of products
-    of parts).
+    10-bit significands, ties away from zero), ``tf32_even`` (the same, ties to even), ``tf32x3``,
+    ``bf16x3``, ``bf16x6`` (sums of products of parts).
     """
 
     mnemonics = ("dot",)

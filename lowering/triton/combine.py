@@ -186,10 +186,12 @@ def _matrix(ctx: Context, op: Dot, d: DType, a: str, b: str, acc: str | None, ra
             ctx.options.interpret and op.precision != "ieee"
         ):
             return f"{ctx.helper(f'dot_{op.precision}')}({a}, {b}{last or ', 0.0'})"
-        if op.precision == "tf32" and ctx.options.traits.backend == "cuda":
+        precision = op.precision
+        if precision in ("tf32", "tf32_even") and ctx.options.traits.backend == "cuda":
             # NVIDIA's matrix unit cuts the operands off: three times the error.
-            a, b = (f"{ctx.helper('round_tf32')}({x})" for x in (a, b))
-        return f'tl.dot({a}, {b}{last}, input_precision="{op.precision}")'
+            a, b = (f"{ctx.helper(f'round_{precision}')}({x})" for x in (a, b))
+            precision = "tf32"
+        return f'tl.dot({a}, {b}{last}, input_precision="{precision}")'
     if ctx.carriers.widened(d) and ctx.options.interpret:
         return f'tl.dot({a}, {b}{last}, input_precision="ieee")'
     return f"tl.dot({a}, {b}{last})"

@@ -186,6 +186,16 @@ def round_tf32(x):
 ''',
 )
 _add(
+    "round_tf32_even",
+    '''
+def round_tf32_even(x):
+    """The nearest value with 10 bits after the point, ties to even."""
+    bits = x.to(tl.uint32, bitcast=True)
+    near = (bits + 0xFFF + ((bits >> 13) & 1)) & 0xFFFFE000
+    return tl.where(tl.abs(x) < float("inf"), near.to(tl.float32, bitcast=True), x)
+''',
+)
+_add(
     "round_f8e4m3",
     '''
 def round_f8e4m3(x):
@@ -272,14 +282,12 @@ def encode_f8e5m2(x):
 )
 
 # -- products in parts -------------------------------------------------------------------------
-_add(
-    "dot_tf32",
-    """
-def dot_tf32(a, b, acc):
-    return acc + tl.dot(round_tf32(a), round_tf32(b), input_precision="ieee")
-""",
-    "round_tf32",
-)
+_ROUNDED_DOT = """
+def dot_{name}(a, b, acc):
+    return acc + tl.dot(round_{name}(a), round_{name}(b), input_precision="ieee")
+"""
+for _name in ("tf32", "tf32_even"):
+    _add(f"dot_{_name}", _ROUNDED_DOT.format(name=_name), f"round_{_name}")
 _SPLIT_DOT = '''
 def dot_{name}x3(a, b, acc):
     """A float32 product from three products of {name} parts, smallest first."""

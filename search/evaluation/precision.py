@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
     from ke_ir.ir import Kernel, Module, Program, Signature
 
-_DOT_ROUNDOFF = {"tf32": 2.0**-10, "tf32x3": 2.0**-22, "bf16x3": 2.0**-16, "bf16x6": 2.0**-24}
+_DOT_ROUNDOFF = {"tf32": 2.0**-10, "tf32_even": 2.0**-10, "tf32x3": 2.0**-22,
+                 "bf16x3": 2.0**-16, "bf16x6": 2.0**-24}  # fmt: skip
 """Relative error of one product of f32 operands at each precision below ``ieee``."""
-_DOT_PARTS = {"ieee": 1, "tf32": 1, "tf32x3": 3, "bf16x3": 3, "bf16x6": 6}
+_DOT_PARTS = {"tf32": ("tf32", 1), "tf32_even": ("tf32", 1), "tf32x3": ("tf32", 3),
+              "bf16x3": ("bf16", 3), "bf16x6": ("bf16", 6)}  # fmt: skip
+"""The matrix format in which each is computed, and how many products make one."""
 _FORMATS = {
     DType.F64: "f64", DType.F32: "f32", DType.F16: "f16", DType.BF16: "bf16", DType.F8E4M3: "f8",
     DType.F8E5M2: "f8", DType.I8: "i8", DType.U8: "i8",
@@ -60,7 +63,7 @@ def precision_of(module: Module, program: Program, contract: Signature) -> Preci
     own = max((d.unit_roundoff for d in declared if d.is_float), default=0.0)
     lowest = max(floats, key=lambda d: d.unit_roundoff, default=DType.F64)
     products = {p for d, p in dots if d is DType.F32 and p in _DOT_ROUNDOFF}
-    dot = max(products, key=_DOT_ROUNDOFF.__getitem__, default="")
+    dot = max(sorted(products), key=_DOT_ROUNDOFF.__getitem__, default="")
     lower = [f"values in {d}" for d in sorted(floats, key=str) if d.unit_roundoff > own]
     lower += [f"dot at {p}" for p in sorted(products) if _DOT_ROUNDOFF[p] > own]
     return Precision(lowest, dot, _formats(dots), tuple(lower))
@@ -72,7 +75,7 @@ def _formats(dots: set[tuple[DType, str]]) -> tuple[tuple[str, int], ...]:
         if precision == "ieee":
             found.add((_FORMATS.get(dtype, "f32"), 1))
         else:
-            found.add((precision.partition("x")[0], _DOT_PARTS[precision]))
+            found.add(_DOT_PARTS[precision])
     return tuple(sorted(found))
 
 

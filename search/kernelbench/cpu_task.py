@@ -145,8 +145,8 @@ class _Run:
 
     def derive(self) -> StageResult:
         op = self.imported.op
-        tf32 = self.imported.tf32 if self.request["tf32"] else ()
-        self.module = with_derived(check(Module((op,))), dict.fromkeys(tf32, "tf32"))
+        precision = self.imported.tf32 if self.request["tf32"] else {}
+        self.module = with_derived(check(Module((op,))), precision)
         self.program = self.module.programs[op.name]
         self._write("program.ir", print_module(self.module))
         for name, one in self.targets.items():

@@ -34,7 +34,7 @@ from ke_ir.types import DType, TileType
 from targets.kea.archs import Arch
 from targets.made_up import reach
 
-_PASSES = {"ieee": 1, "tf32": 1, "tf32x3": 3, "bf16x3": 3, "bf16x6": 6}
+_PASSES = {"ieee": 1, "tf32": 1, "tf32_even": 1, "tf32x3": 3, "bf16x3": 3, "bf16x6": 6}
 _VECTOR_UNARY = ("abs", "neg", "not")
 _ITERATIVE = {"div": 8, "floordiv": 8, "mod": 8, "pow": 8}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ke_ir.ops.shape import PRECISIONS
 from targets.gpu import probe
 from targets.gpu.target import GpuTarget, Space
 from targets.nvidia.specs import SPECS
@@ -30,7 +31,7 @@ class NvidiaTarget(GpuTarget):
             backend="cuda",
             arch=self.arch,
             fp8_types=frozenset(fp8),
-            dot_precisions=frozenset({"ieee", "tf32", "tf32x3", "bf16x3", "bf16x6"}),
+            dot_precisions=frozenset(PRECISIONS),
         )
 
     def start(self, module: Module, program: Program) -> Module:

@@ -50,7 +50,13 @@ def test_the_ops_own_precision_is_not_reported() -> None:
 
 @pytest.mark.parametrize(
     ("how", "format_", "parts"),
-    [("tf32", "tf32", 1), ("tf32x3", "tf32", 3), ("bf16x3", "bf16", 3), ("bf16x6", "bf16", 6)],
+    [
+        ("tf32", "tf32", 1),
+        ("tf32_even", "tf32", 1),
+        ("tf32x3", "tf32", 3),
+        ("bf16x3", "bf16", 3),
+        ("bf16x6", "bf16", 6),
+    ],
 )
 def test_products_of_lower_precision_are_reported(how: str, format_: str, parts: int) -> None:
     found = precision("f32", how)

@@ -120,7 +120,7 @@ def test_what_pytorch_may_compute_in_tf32() -> None:
 
     found = import_module(Mixed(), (torch.zeros(40, 20, 10),), "mixed")
     assert found.tf32 and all(t.startswith(("conv", "gru")) for t in found.tf32)
-    told = with_derived(Module((found.op,)), dict.fromkeys(found.tf32, "tf32"))
+    told = with_derived(Module((found.op,)), found.tf32)
     by_kernel = {
         name: {s.precision for s in statements(k.body) if isinstance(s, Dot)}
         for name, k in told.kernels.items()
@@ -130,3 +130,47 @@ def test_what_pytorch_may_compute_in_tf32() -> None:
     plain = with_derived(Module((found.op,)))
     assert {s.precision for k in plain.kernels.values() for s in statements(k.body)
             if isinstance(s, Dot)} == {"ieee"}  # fmt: skip
+
+
+def _sized(rank: int) -> tuple[int, ...]:
+    return (2, 20, *(9, 8, 7)[:rank])
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize(("transposed", "kernel", "groups", "precision"), [
+    (False, 1, 1, "tf32_even"), (False, 1, 4, "tf32_even"), (False, 3, 1, "tf32"),
+    (False, 3, 4, "tf32"), (False, 3, 20, "tf32"), (True, 1, 1, "tf32_even"),
+    (True, 3, 1, "tf32_even"), (True, 3, 4, "tf32_even"),
+])  # fmt: skip
+def test_convolutions_round_to_tf32_as_cudnn_does(
+    rank: int, transposed: bool, kernel: int, groups: int, precision: str
+) -> None:
+    made = getattr(nn, f"Conv{'Transpose' if transposed else ''}{rank}d")
+    conv = made(20, 40, kernel, padding=kernel // 2, groups=groups)
+    found = import_module(conv, (torch.zeros(_sized(rank)),), "f")
+    assert found.tf32 and set(found.tf32.values()) == {precision}
+    assert {p.name for p in found.op.outputs} <= set(found.tf32)
+
+
+@pytest.mark.parametrize("kernel", [(1, 3), (3, 1)])
+def test_a_kernel_of_one_in_some_dimensions_is_a_window(kernel: tuple[int, int]) -> None:
+    found = import_module(nn.Conv2d(20, 40, kernel), (torch.zeros(_sized(2)),), "f")
+    assert set(found.tf32.values()) == {"tf32"}
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_round_to_tf32_as_cudnn_does(layer: Any) -> None:
+    class Mixed(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.ConvTranspose1d(20, 24, 3)
+            self.layer = layer(24, 32)
+
+        def forward(self, x: Any) -> Any:
+            return self.layer(self.up(x).permute(2, 0, 1))[0]
+
+    found = import_module(Mixed(), (torch.zeros(40, 20, 10),), "mixed")
+    by_name = {t: p for t, p in found.tf32.items() if t.startswith("conv")}
+    assert by_name and set(by_name.values()) == {"tf32_even"}
+    rest = found.tf32.keys() - by_name.keys()
+    assert rest and {found.tf32[t] for t in rest} == {"tf32"}

@@ -103,7 +103,7 @@ MATMUL = """op @f(a: f32[M, K], b: f32[K, N]) -> (c: f32[M, N]) dims M = 24, K =
 }"""
 
 
-@pytest.mark.parametrize("precision", ["ieee", "tf32", "tf32x3", "bf16x3", "bf16x6"])
+@pytest.mark.parametrize("precision", ["ieee", "tf32", "tf32_even", "tf32x3", "bf16x3", "bf16x6"])
 def test_matmul_at_every_precision(precision: str) -> None:
     from ke_ir.rounding import PRECISION
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+from hypothesis import given
 
 from ke_ir import numerics
 from ke_ir.types import DType
+from tests.ir.tf32_model import ROUNDED, nearest, numbers
 
 RNG = np.random.default_rng(0)
 
@@ -81,6 +84,18 @@ def test_tf32_keeps_ten_bits_and_rounds_ties_away() -> None:
     y = RNG.standard_normal(10_000).astype(np.float32)
     assert np.all(np.abs(numerics.round_tf32(y) - y) <= 2.0**-11 * np.abs(y))
     assert np.all(numerics.round_tf32(y).view(np.uint32) & 0x1FFF == 0)
+
+
+@pytest.mark.parametrize("precision", ROUNDED)
+@given(x=numbers(64))
+def test_tf32_is_the_nearest_value(precision: str, x: Any) -> None:
+    round_ = {"tf32": numerics.round_tf32, "tf32_even": numerics.round_tf32_even}[precision]
+    want = nearest(x, precision)
+    np.testing.assert_array_equal(round_(x), want)
+    np.testing.assert_array_equal(np.signbit(round_(x)), np.signbit(x))
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        got = numerics.dot(x[:, None], np.ones((1, 1), np.float32), None, precision)[:, 0]
+    np.testing.assert_array_equal(got, want)
 
 
 def test_dot_precisions_are_ordered_by_their_error() -> None:

@@ -16,7 +16,7 @@ from ke_ir.verify import check
 from lowering.triton import Traits, TritonOptions, lower
 
 FOLDER = Path(__file__).parent
-PRECISIONS = frozenset({"ieee", "tf32", "tf32x3", "bf16x3", "bf16x6"})
+PRECISIONS = frozenset({"ieee", "tf32", "tf32_even", "tf32x3", "bf16x3", "bf16x6"})
 F8 = frozenset({"f8e4m3", "f8e5m2"})
 H100 = Traits("cuda", "sm_90", F8, PRECISIONS)
 A100 = Traits("cuda", "sm_80", F8 - {"f8e4m3"}, PRECISIONS)

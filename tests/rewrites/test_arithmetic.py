@@ -46,6 +46,14 @@ def test_products_of_f32_tiles_take_any_precision() -> None:
     assert "not f32" in refusal(module, "set_precision(@attention_s, %dot_1, tf32)")
 
 
+def test_ties_to_even_are_not_offered_but_taken() -> None:
+    module = example("attention")
+    got = after(module, "set_precision(@attention_o, %dot_1, tf32_even)")
+    assert_same_meaning(module, got, "attention", SIZES)
+    offered = {r.to for r in SetPrecision.applicable(got) if r.kernel == "attention_o"}
+    assert offered == {"ieee", "tf32", "tf32x3", "bf16x3", "bf16x6"}
+
+
 def test_the_product_with_values_narrows_to_their_dtype() -> None:
     module = example("attention")
     assert {r.to for r in NarrowDot.applicable(module)} == {"f16", "bf16"}

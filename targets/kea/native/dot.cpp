@@ -54,6 +54,11 @@ float to_tf32(float v) {  // ten explicit significand bits, ties away from zero
   if ((u & 0x7f800000) == 0x7f800000) return v;
   return bit_cast<float>((u + 0x1000) & ~0x1fffu);
 }
+float to_tf32_even(float v) {  // the same, ties to even
+  const uint32_t u = bit_cast<uint32_t>(v);
+  if ((u & 0x7f800000) == 0x7f800000) return v;
+  return bit_cast<float>((u + 0xfff + ((u >> 13) & 1)) & ~0x1fffu);
+}
 float to_bf16(float v) { return bf16_to_f32(f32_to_bf16(v)); }
 
 struct Precision {
@@ -62,7 +67,8 @@ struct Precision {
   float (*round)(float);
 };
 const Precision kPrecisions[] = {
-    {1, 1, nullptr}, {1, 1, to_tf32}, {2, 2, to_tf32}, {2, 2, to_bf16}, {3, 3, to_bf16}};
+    {1, 1, nullptr}, {1, 1, to_tf32}, {1, 1, to_tf32_even},
+    {2, 2, to_tf32}, {2, 2, to_bf16}, {3, 3, to_bf16}};
 
 std::vector<std::vector<float>> split(const float* x, int64_t n, const Precision& p) {
   std::vector<std::vector<float>> out;

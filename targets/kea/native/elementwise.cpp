@@ -180,7 +180,7 @@ int code_of(const std::string& table, const std::string& name) {
       {"cmp", {"eq", "ne", "lt", "le", "gt", "ge"}},
       {"reduce", {"sum", "prod", "max", "min", "argmax", "argmin", "any", "all"}},
       {"accumulate", {"load", "store", "add", "min", "max"}},
-      {"precision", {"ieee", "tf32", "tf32x3", "bf16x3", "bf16x6"}},
+      {"precision", {"ieee", "tf32", "tf32_even", "tf32x3", "bf16x3", "bf16x6"}},
       {"mapping", {"dynamic", "round_robin", "blocked"}},
       {"dtype", {"f64", "f32", "f16", "bf16", "f8e4m3", "f8e5m2", "i64", "i32", "i16", "i8", "u8", "i1"}}};
   for (const auto& [key, names] : tables) {
