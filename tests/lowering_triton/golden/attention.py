@@ -104,7 +104,7 @@ def _check(name, tensor, shape, dtype):
 
 # Triton's interpreter compiles nothing.
 _COMPILED = isinstance(attention_kernel, triton.JITFunction)
-_LAUNCHES = {}  # (kernel, device) -> launch of what was compiled
+_LAUNCHES = {}  # (kernel, device) -> launch of what was compiled, constants
 
 
 def _launcher(kernel, grid, *examples):
@@ -114,17 +114,18 @@ def _launcher(kernel, grid, *examples):
     kernel. Here that never changes: grid, constants, dtypes and alignment are always the same.
     """
     name = kernel.__name__
-    constants, options = KERNELS[name]["constexprs"], KERNELS[name]["options"]
     if not _COMPILED:
-        return lambda *args: kernel[grid](*args, **constants, **options)
+        settings = {**KERNELS[name]["constexprs"], **KERNELS[name]["options"]}
+        return lambda *args: kernel[grid](*args, **settings)
     driver = triton.runtime.driver.active
     device = driver.get_current_device()
     if (name, device) not in _LAUNCHES:
+        constants, options = KERNELS[name]["constexprs"], KERNELS[name]["options"]
         cells = grid(constants) if callable(grid) else grid
         compiled = kernel.warmup(*examples, grid=cells, **constants, **options)
-        _LAUNCHES[name, device] = compiled[(*cells, 1, 1)]
-    launch, stream = _LAUNCHES[name, device], driver.get_current_stream(device)
-    last = tuple(constants.values())
+        _LAUNCHES[name, device] = compiled[(*cells, 1, 1)], tuple(constants.values())
+    launch, last = _LAUNCHES[name, device]
+    stream = driver.get_current_stream(device)
     return lambda *args: launch(*args, *last, stream=stream)
 
 
