@@ -13,7 +13,9 @@ from ke_ir.derive.normal import Node, references
 from ke_ir.expr import Expr, Range, Var
 
 ENOUGH = 512
-"""Parallel iterations below which an output's further indices are not looped over inside."""
+"""Programs below which an output's further indices are not looped over inside."""
+COLUMNS = 128
+"""Results of a program that reads rows and reduces along columns."""
 FEW = 1 << 14
 """Elements that one program may write in a loop, however few programs there are."""
 
@@ -142,6 +144,9 @@ def _worth_looping(
     for r in node.indices:
         if r.name not in mapping:
             inside *= extent(r) or FEW
+    if node.indices[-1].name in mapping:  # memory lies along an axis, and tiles do
+        columns = min(COLUMNS, extent(node.indices[-1]) or COLUMNS)
+        programs, inside = programs // columns, inside * columns
     return programs >= ENOUGH or inside <= FEW
 
 

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from ke_ir.derive.groups import COLUMNS
 from ke_ir.derive.normal import Node, hi_of, is_dense
 from ke_ir.derive.tiles import below, power
-from ke_ir.expr import Bin, Call, Expr, Num, Range, Reduce, Ref, Var
+from ke_ir.expr import Bin, Call, Expr, Num, Range, Reduce, Ref, Var, variables, walk
 
 SPLITTABLE = ("sum", "prod", "max", "min", "any", "all")
 FEW_PROGRAMS = 256
@@ -50,14 +51,15 @@ def split(node: Node, extent: Extent, tile: int = 1) -> list[Node] | None:
     programs = terms = 1
     for r in node.indices:
         programs *= extent(r) or 1
-    programs = -(-programs // tile)
+    columns = _columns(node, extent) if tile == 1 else 1
+    programs = -(-programs // (tile * columns))
     for r in e.ranges:
         terms *= extent(r) or 1
     few = programs < FEW_PROGRAMS
     product = tile > 1 and programs < ENOUGH and terms < LARGE and _of_tensors(e.body)
-    if terms < (4 * LEAST_TERMS if product else LARGE if few else DEEP):
+    if terms < (4 * LEAST_TERMS if product else LARGE // columns if few else DEEP):
         return None
-    least = LEAST_TERMS if product else LEAST if few else DEEP_PART
+    least = LEAST_TERMS if product else LEAST // columns if few else DEEP_PART
     most = 2 * ENOUGH // programs if product else -(-PROGRAMS // programs) if few else PROGRAMS
     parts, ranges = _in_parts(e.ranges, extent, min(most, terms // least), least)
     if not parts:
@@ -101,6 +103,15 @@ def _chunks(r: Range, chunk: int) -> tuple[Range, Range]:
     if not isinstance(hi, Num) or int(hi.value) % chunk:
         stop = Call("min", (stop, hi))
     return part, Range(r.name, start, stop)
+
+
+def _columns(node: Node, extent: Extent) -> int:
+    """How many results one program computes where memory lies along them."""
+    sizes = {r.name: extent(r) or 1 for r in node.indices}
+    last = [n.indices[-1] for n in walk(node.expr) if isinstance(n, Ref) and n.indices]
+    if any(v not in sizes for i in last for v in variables(i)):
+        return 1
+    return min(COLUMNS, max((sizes[v] for i in last for v in variables(i)), default=1))
 
 
 def _of_tensors(e: Expr) -> bool:

@@ -37,6 +37,32 @@ def test_few_long_reductions(kind: str, terms: int) -> None:
     agree(m)
 
 
+COLUMNS = "op @f(x: f32[{terms}, {n}]) -> (y: f32[{n}]) {{\n  y[j] = sum[i](x[i, j])\n}}"
+
+
+@pytest.mark.parametrize(
+    ("terms", "n", "want"),
+    [(16384, 4096, (32, 4096)), (1024, 8192, (16, 8192)), (4096, 40000, ()), (300, 4096, ())],
+)
+def test_columns_count_by_tiles(terms: int, n: int, want: tuple[int, ...]) -> None:
+    """A program sums many columns next to each other, so there are fewer programs than columns."""
+    assert parts(module(COLUMNS, terms=terms, n=n)) == want
+
+
+def test_rows_that_read_their_mean_are_no_columns() -> None:
+    text = """op @f(x: f32[4096, 4000]) -> (y: f32[4096]) {
+      m[i] = sum[j](x[i, j]) / 4000
+      y[i] = sum[j](exp(x[i, j] - m[i]))
+    }"""
+    assert len(derived(parse(text).ops["f"]).kernels) == 1
+
+
+def test_columns_in_parts_add_up() -> None:
+    m = module(COLUMNS, terms=5000, n=130)
+    assert parts(m)
+    agree(m)
+
+
 IMAGES = """op @f(x: f32[{n}, {c}, {h}, {w}]) -> (y: f32[{c}]) {{
   y[c] = sum[n, h, w](x[n, c, h, w])
 }}"""

@@ -45,7 +45,7 @@ def test_many_terms_at_once_where_memory_lies_along_what_is_kept(kind: str) -> N
 @pytest.mark.parametrize(
     ("sizes", "want"),
     [
-        ((64, 4096, 16), ([None, 16], [256])),  # a short row: more terms
+        ((512, 4096, 16), ([None, 16], [256])),  # a short row: more terms
         ((8192, 20, 128), ([None, 128], [32])),
         ((8192, 20, 32), ([4, 32], [32])),  # room that terms leave goes to rows
         ((8192, 3, 64), ([32, 64], [None])),  # a window of few terms, one by one, over rows
@@ -58,7 +58,7 @@ def test_rows_take_the_room_that_terms_leave(
 
 
 def test_terms_of_several_indices() -> None:
-    top, loops = tiles(module(PIXELS, 64, 56, 56, 256))
+    top, loops = tiles(module(PIXELS, 256, 56, 56, 256))
     assert top == [None, 128] and loops == [None, 32]
     agree(module(PIXELS, 2, 18, 19, 40))
 
