@@ -86,7 +86,7 @@ def exponential(x):
     """
     x = tl.minimum(x, 89.0, propagate_nan=tl.PropagateNan.ALL)
     x = tl.maximum(x, -104.0, propagate_nan=tl.PropagateNan.ALL)
-    n = tl.floor(x * 1.4426950408889634)
+    n = tl.maximum(tl.floor(x * 1.4426950408889634), -126.0)  # smaller powers become 0
     rest = x - n * 0.693145751953125 - n * 1.428606765330187e-06
     return tl.exp2(rest * 1.4426950408889634) * tl.exp2(n)
 ''',
