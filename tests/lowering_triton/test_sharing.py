@@ -174,3 +174,27 @@ def test_a_shared_kernel_is_compiled_once(monkeypatch: Any, tmp_path: Path) -> N
     square, row = torch.ones(32, 32), torch.ones(32)
     made.net(torch.ones(20, 32), square, row, square, row)
     assert len(machine.compiled) == 1
+
+
+STEP = LAYER.replace("B = 20", "B = 4")
+LAYERS = """
+program @layers(%x: f32[4, 32], %w: f32[32, 32], %b: f32[32], %v: f32[32, 32], %c: f32[32])
+  -> (%h: f32[5, 4, 32], %g: f32[5, 4, 32])
+{
+  call @first(%x, %w, %b) -> (%h[0])
+  repeat %t = 1 to 5 {
+    call @first(%h[%t - 1], %w, %b) -> (%h[%t])
+  }
+  call @second(%h[4], %v, %c) -> (%g[0])
+  repeat %t = 1 to 5 {
+    call @second(%g[%t - 1], %v, %c) -> (%g[%t])
+  }
+}
+"""
+
+
+def test_steps_of_two_recurrences_share_a_kernel() -> None:
+    """Loops launch it with the tensors of their own."""
+    net = check(parse(STEP + renamed(STEP) + LAYERS))
+    assert kernels(lowered(net)) == ["first_kernel"]
+    assert_same(*run_both(net), ulps=8, terms=32)
