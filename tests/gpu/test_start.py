@@ -11,6 +11,7 @@ from ke_ir.interpret import interpret_program
 from ke_ir.ir import For, Kernel, Module, statements
 from ke_ir.ops import Dot
 from ke_ir.parser import parse
+from ke_ir.printer import print_module
 from ke_ir.verify import check
 from targets.amd.target import AmdTarget
 from targets.base import Target
@@ -69,6 +70,18 @@ def test_convolutions_read_channels_last_on_nvidia() -> None:
     assert {p.type.shape[-1] for p in kernel.inputs} == {Num(64)}
     assert len(module.kernels) == 3 and len(derived.kernels) == 1
     assert sorted(t for t in tiles(kernel).values() if t) == [32, 128, 128]
+
+
+def test_operands_rounded_to_tf32_either_way_begin_alike() -> None:
+    """Here the input is not packed, as it is for products from parts."""
+    begun_at, text = {}, CONVOLUTION.format(n=2)
+    for how in ("ieee", "tf32", "tf32_even"):
+        derived = with_derived(check(parse(text)), {"y": how})
+        module = check(NvidiaTarget().start(derived, derived.programs["f"]))
+        precision = dot(module)[1].precision
+        assert how in ("ieee", precision)
+        begun_at[how] = print_module(module).replace(precision, "")
+    assert begun_at["tf32_even"] == begun_at["tf32"] != begun_at["ieee"]
 
 
 def test_the_meaning_of_a_convolution_stays() -> None:

@@ -255,6 +255,18 @@ dims M = 20, N = 18, K = 40
  store %s, %z[%m, %n]
 } }
 """,
+    "prec_tf32_even": """
+kernel @k(%x: f32[M, K], %y: f32[K, N]) -> (%z: f32[M, N])
+dims M = 20, N = 18, K = 40
+{ parallel %m = 0 to M tile 16, %n = 0 to N tile 16 {
+ %s = for %k = 0 to K tile 16 stages 3 carry (%a = full 0.0 : f32[16, 16]) {
+  %p = load %x[%m, %k] : f32[16, 16]
+  %q = load %y[%k, %n] : f32[16, 16]
+  yield dot %p, %q, %a precision tf32_even
+ }
+ store %s, %z[%m, %n]
+} }
+""",
     "prec_tf32x3": """
 kernel @k(%x: f32[M, K], %y: f32[K, N]) -> (%z: f32[M, N])
 dims M = 20, N = 18, K = 40
