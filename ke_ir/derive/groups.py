@@ -16,6 +16,8 @@ ENOUGH = 512
 """Programs below which an output's further indices are not looped over inside."""
 COLUMNS = 128
 """Results of a program that reads rows and reduces along columns."""
+NUMBERS = 64
+"""Single numbers that one kernel computes."""
 FEW = 1 << 14
 """Elements that one program may write in a loop, however few programs there are."""
 
@@ -108,7 +110,7 @@ def _place(
             if _scans_with(node, g, mapping, uses):
                 return at
             continue
-        if not uses and not _related(node, g):
+        if not uses and not _related(node, g) and not _single_numbers(node, g):
             continue
         if len(node.indices) == len(g.axes):
             return at
@@ -160,6 +162,12 @@ def _related(node: Node, g: Group) -> bool:
         and mine & {r.tensor for r in references(m)}
         for m in g.members
     )
+
+
+def _single_numbers(node: Node, g: Group) -> bool:
+    """True if all there is to do is some numbers, each for itself, as counters of batches are."""
+    few = len(g.members) < NUMBERS
+    return few and not any(m.indices or m.is_reduction for m in (node, *g.members))
 
 
 def _inner(n: Node) -> list[Expr | None]:

@@ -74,6 +74,21 @@ def programs(k: Kernel) -> int:
     return math.prod(-(-evaluate_int(v.hi, sizes) // v.step) for v in top.vars)
 
 
+def test_counters_are_one_kernel() -> None:
+    """A network counts the batches of each of its norms: not a kernel for each of them."""
+    names = [f"n{i}" for i in range(70)]
+    text = (
+        f"op @f({', '.join(f'{n}: i64[]' for n in names)}, x: f32[5])"
+        f" -> ({', '.join(f'{n}_next: i64[]' for n in names)}, y: f32[5]) {{\n"
+        + "".join(f"  {n}_next[] = {n}[] + 1\n" for n in names)
+        + "  y[i] = x[i] * 2.0\n}"
+    )
+    module = derived(op_of(text))
+    counting = [k for k in kernels(module) if k.tensors.keys() & {f"{n}_next" for n in names}]
+    assert len(counting) == 2 and len(kernels(module)) == 3
+    agree(module)
+
+
 def found_in(s: For, kind: type) -> bool:
     return any(isinstance(x, kind) for x in statements(s.body))
 
