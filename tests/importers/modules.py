@@ -96,6 +96,16 @@ CASES: dict[str, Callable[[], Made]] = {
     "linear": lambda: (nn.Linear(5, 7), (r(3, 5),)),
     "mlp": lambda: (nn.Sequential(nn.Linear(5, 7), nn.GELU(), nn.Linear(7, 2)), (r(3, 5),)),
     "conv_grouped": lambda: (nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2), (r(2, 4, 9, 8),)),
+    "conv_large_groups": lambda: (nn.Conv2d(10, 64, 3, padding=1, groups=2), (r(2, 10, 5, 6),)),
+    "conv_large_groups_1x1": lambda: (nn.Conv1d(99, 99, 1, groups=3, bias=False), (r(2, 99, 7),)),
+    "conv_transposed_large_groups": lambda: (
+        nn.ConvTranspose2d(12, 64, 3, groups=2),
+        (r(1, 12, 4, 5),),
+    ),
+    "conv_transposed_strided_large_groups": lambda: (
+        nn.ConvTranspose2d(18, 96, 3, stride=2, padding=1, groups=3),
+        (r(1, 18, 4, 5),),
+    ),
     "conv_depthwise": lambda: (nn.Conv2d(4, 4, 3, groups=4, dilation=2), (r(2, 4, 9, 8),)),
     "conv1d": lambda: (nn.Conv1d(3, 4, 5, padding=2), (r(2, 3, 11),)),
     "conv3d": lambda: (nn.Conv3d(3, 4, (1, 2, 3), padding=1), (r(1, 3, 4, 4, 5),)),

@@ -12,6 +12,9 @@ from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.index import add, floordiv, mod, mul, number, sub
 from ke_ir.importers.registry import Node, Unsupported, aten, whole
 
+MATRIX = 32
+"""Output channels and terms from which those of a group are worth a matrix product of their own."""
+
 
 @aten("convolution.default")
 def convolution(
@@ -30,19 +33,50 @@ def convolution(
     return node.define(lambda i: Bin("+", total(i), bias[[i[1]]]))
 
 
+@dataclass(frozen=True)
+class Groups:
+    """Groups of channels, each with its own weights: ``count`` of ``per_out`` output channels.
+
+    ``apart``: they are large enough to be matrix products, of which each needs all its channels in
+    one place. An index that counts groups says so; else it would have to be read out of the
+    channels'.
+    """
+
+    count: int
+    per_out: Expr
+    terms: int
+
+    @property
+    def apart(self) -> bool:
+        return self.count > 1 and min(whole(self.per_out), self.terms) >= MATRIX
+
+    @property
+    def shape(self) -> list[Expr]:
+        """Of output channels."""
+        return [Num(self.count), self.per_out]
+
+    def split(self, o: Expr, node: Node) -> tuple[Expr, Expr]:
+        """The group of an output channel, and its place there."""
+        if self.count == 1:
+            return Num(0), o
+        group = floordiv(o, self.per_out, node.builder.known)
+        if self.apart:
+            return group, mod(o, self.per_out, node.builder.known)
+        return group, sub(o, mul(group, self.per_out))
+
+
 def _forward(
     node: Node, x: Value, w: Value, stride: Sequence[int], padding: Sequence[int],
-    dilation: Sequence[int], groups: int, _shape: Sequence[Expr],
+    dilation: Sequence[int], groups: int, shape: Sequence[Expr],
 ) -> Callable[[Index], Expr]:  # fmt: skip
     per_in, per_out = w.shape[1], Num(whole(w.shape[0]) // groups)
+    parts = Groups(groups, per_out, math.prod(whole(n) for n in w.shape[1:]))
     source = outside(node, x, 0) if any(padding) else node.builder.stored(x, f"{node.name}_in")
 
-    def at(index: Index) -> Expr:
-        n, o, *place = index
+    def total(n: Expr, group: Expr, o: Expr, place: Index) -> Expr:
         window = [number(s) != 1 for s in w.shape[2:]]
         sizes = [s for s, wide in zip(w.shape[2:], window, strict=True) if wide]
         deep = number(per_in) != 1
-        group = Num(0) if groups == 1 else floordiv(o, per_out, node.builder.known)
 
         def body(inner: Index) -> Expr:
             left = iter(inner)
@@ -57,7 +91,13 @@ def _forward(
 
         return node.reduce("sum", [*([per_in] if deep else []), *sizes], body)
 
-    return at
+    if not parts.apart:
+        return lambda i: total(i[0], parts.split(i[1], node)[0], i[1], i[2:])
+    sums = node.builder.define(
+        f"{node.name}_groups", [shape[0], *parts.shape, *shape[2:]], x.dtype,
+        lambda i: total(i[0], i[1], add(mul(i[1], per_out), i[2]), i[3:]),
+    )  # fmt: skip
+    return lambda i: sums[[i[0], *parts.split(i[1], node), *i[2:]]]
 
 
 @dataclass(frozen=True)
@@ -161,13 +201,11 @@ def _transposed(
     source = outside(node, x, 0)
     weights = outside(node, w, 0) if any(v.overhangs for v in windows) else w
     per_in, per_out = Num(whole(w.shape[0]) // groups), w.shape[1]
+    parts = Groups(groups, per_out, whole(per_in) * math.prod(v.terms for v in windows))
 
-    def at(index: Index) -> Expr:
-        n, o, *rest = index
+    def total(n: Expr, group: Expr, inside_group: Expr, rest: Index) -> Expr:
         left = iter(rest)
         places = [[next(left) for _ in v.shape] for v in windows]
-        group = Num(0) if groups == 1 else floordiv(o, per_out, node.builder.known)
-        inside_group = o if groups == 1 else sub(o, mul(group, per_out))
 
         def body(inner: Index) -> Expr:
             c, *given = inner
@@ -187,17 +225,24 @@ def _transposed(
 
         return node.reduce("sum", [per_in, *(Num(v.terms) for v in windows if v.terms > 1)], body)
 
-    if not any(v.phased or v.sparse for v in windows):
-        return at
-    sums = node.builder.define(
-        f"{node.name}_phases", [*shape[:2], *(n for v in windows for n in v.shape)], x.dtype, at
-    )
+    def of_channel(i: Index) -> Expr:
+        return total(i[0], *parts.split(i[1], node), i[2:])
 
+    in_phases = any(v.phased or v.sparse for v in windows)
+    if not in_phases and not parts.apart:
+        return of_channel
+    outer = [shape[0], *parts.shape] if parts.apart else list(shape[:2])
+    sums = node.builder.define(
+        f"{node.name}_{'phases' if in_phases else 'groups'}",
+        [*outer, *(n for v in windows for n in v.shape)], x.dtype,
+        (lambda i: total(i[0], i[1], i[2], i[3:])) if parts.apart else of_channel,
+    )  # fmt: skip
     place = outside(node, sums, 0) if any(v.sparse for v in windows) else sums
 
     def element(index: Index) -> Expr:
         found = [v.summed(i, node) for v, i in zip(windows, index[2:], strict=True)]
-        value: Expr = place[[*index[:2], *(e for places, _ in found for e in places)]]
+        channel = parts.split(index[1], node) if parts.apart else (index[1],)
+        value: Expr = place[[index[0], *channel, *(e for places, _ in found for e in places)]]
         for _, test in found:
             if test is not None:
                 value = Call("select", (test, value, Num(0)))
