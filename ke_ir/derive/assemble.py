@@ -9,12 +9,13 @@ from ke_ir.derive.contraction import Contraction, recognise
 from ke_ir.derive.emit import Context, Emitted, Emitter, parameters
 from ke_ir.derive.footprint import peak_bytes
 from ke_ir.derive.groups import Group, form_groups
+from ke_ir.derive.moments import in_one_pass
 from ke_ir.derive.normal import Node, Normalizer, before, hi_of, lo_of, references
 from ke_ir.derive.recurrent import Part, split
 from ke_ir.derive.scans import as_scan
 from ke_ir.derive.split import split_large
-from ke_ir.derive.tiles import Tiler
-from ke_ir.expr import Bin, Dim, Expr, Num, Range, Ref, evaluate_int, rewrite, walk
+from ke_ir.derive.tiles import ELEMENTS, Tiler
+from ke_ir.expr import Bin, Call, Dim, Expr, Num, Range, Ref, evaluate_int, rewrite, walk
 from ke_ir.intervals import Interval
 from ke_ir.ir import (
     Item,
@@ -169,7 +170,10 @@ class _Derivation:
     def emitted(self) -> list[tuple[Group, Emitted]]:
         nodes = [as_scan(n) for n in Normalizer(self.op).nodes()]
         kinds = node_kinds(nodes, self.tensors)
-        nodes = split_large(nodes, self.extent, self.contractions(nodes, kinds))
+        once = in_one_pass(nodes, self.extent, ELEMENTS * 4 // self.context.real.bytes)
+        rest = [n for n in nodes if n.name not in once]
+        once |= split_large(rest, self.extent, self.contractions(rest, kinds))
+        nodes = [made for n in nodes for made in once.get(n.name, [n])]
         kinds = node_kinds(nodes, self.tensors)
         nodes = with_state_types(nodes, kinds, self.context.real)
         groups = form_groups(nodes, self.extent, self.contractions(nodes, kinds))
@@ -186,6 +190,8 @@ class _Derivation:
     def extent(self, r: Range) -> int | None:
         """Size of a range at the default sizes; None if it depends on data or other indices."""
         lo, hi = lo_of(r), hi_of(r)
+        if isinstance(hi, Call) and hi.fn == "min" and isinstance(lo, Bin):  # a chunk
+            hi = hi.args[0]
         if isinstance(hi, Bin) and (hi.op, hi.lhs) == ("+", lo) and isinstance(hi.rhs, Num):
             return int(hi.rhs.value)
         try:

@@ -9,7 +9,7 @@ from ke_ir.derive.builder import Builder, Val
 from ke_ir.derive.contraction import Contraction, DotProduct
 from ke_ir.derive.groups import Group
 from ke_ir.derive.normal import Node
-from ke_ir.derive.reductions import Accumulator, Nest, accumulator
+from ke_ir.derive.reductions import Accumulator, Nest, accumulator, runs_once
 from ke_ir.derive.scans import Prefixes
 from ke_ir.derive.states import States
 from ke_ir.derive.tiles import Plan
@@ -133,7 +133,7 @@ class Emitter:
             )  # fmt: skip
             precision = self.context.precision.get(c.node.origin, "ieee")
             return DotProduct(self.nest, c, self.names[row], self.names[column], precision)
-        return accumulator(self.nest, e)
+        return accumulator(self.nest, e, node.name)
 
     def pointwise(self, nodes: Sequence[Node]) -> None:
         first = nodes[0]
@@ -208,6 +208,9 @@ def batches(group: Group, plan: Plan) -> list[list[Node]]:
     for n in group.members:
         reads = {r.tensor for r in walk(n.expr) if isinstance(r, Ref)}
         for batch in reversed(out):
+            if n.beside in {m.name for m in batch} and _once(group, plan, batch[0], n):
+                batch.append(n)
+                break
             if _alike(group, plan, batch[0], n) and not any(m.name in reads for m in batch):
                 batch.append(n)
                 break
@@ -217,6 +220,11 @@ def batches(group: Group, plan: Plan) -> list[list[Node]]:
         else:
             out.append([n])
     return out
+
+
+def _once(group: Group, plan: Plan, a: Node, b: Node) -> bool:
+    """Whether one tile has all of two reductions, so that one can use the other's result."""
+    return _alike(group, plan, a, b) and all(map(runs_once, plan.nests[b.name]))
 
 
 def _alike(group: Group, plan: Plan, a: Node, b: Node) -> bool:

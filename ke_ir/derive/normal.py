@@ -79,7 +79,7 @@ class Node:
 
     ``expr`` is pointwise, or a reduction of a pointwise body; with a ``scan`` it is what one place
     adds, with a ``state`` the value at one step. Indices start at 0. ``origin`` is the equation
-    that it is of.
+    that it is of. ``beside`` names the reduction whose result it needs, of the same tile.
     """
 
     name: str
@@ -88,6 +88,7 @@ class Node:
     scan: Scan | None = None
     state: State | None = None
     origin: str = ""
+    beside: str = ""
 
     @property
     def is_reduction(self) -> bool:
@@ -130,6 +131,7 @@ class Node:
             scan,
             state,
             self.origin,
+            self.beside,
         )
 
 

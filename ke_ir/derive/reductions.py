@@ -11,7 +11,7 @@ from ke_ir.derive.access import Access, dtype_span
 from ke_ir.derive.builder import Val
 from ke_ir.derive.padding import Constant, Padding
 from ke_ir.derive.scalar import int_dtype
-from ke_ir.expr import Bin, Expr, Num, Range, Reduce, Ref, Var, substitute, variables, walk
+from ke_ir.expr import Bin, Call, Expr, Num, Range, Reduce, Ref, Var, substitute, variables, walk
 from ke_ir.intervals import ANY, Interval, interval
 from ke_ir.ir import LoopVar
 from ke_ir.types import DType
@@ -159,7 +159,7 @@ class Nest(Access):
         """The condition that every tiled loop variable is within its range."""
         out: Val | None = None
         for v in loops:
-            if v.tile is not None:
+            if v.tile is not None and not _is_whole_chunk(v):
                 i, hi = self.b.iota(v.name), self.index(v.hi)
                 c = self.b.compare("lt", i, hi, self.common(i, hi))
                 out = c if out is None else self.b.binary("and", out, c, DType.I1)
@@ -222,11 +222,30 @@ def neutral_value(kind: str, dtype: DType) -> Constant:
     return span.lo if low else span.hi
 
 
-class Fold(Accumulator):
-    """``sum prod max min any all`` of a pointwise body."""
+def _is_whole_chunk(v: LoopVar) -> bool:
+    """True where the chunk of a range is tiles without padding."""
+    size = v.hi.rhs if isinstance(v.hi, Bin) and (v.hi.op, v.hi.lhs) == ("+", v.lo) else None
+    return isinstance(size, Num) and int(size.value) % (v.tile or 1) == 0
 
-    def __init__(self, nest: Nest, e: Reduce) -> None:
-        self.k, self.e = nest, e
+
+def runs_once(loop: Loop) -> bool:
+    """True if a loop is one tile at any size: over a range, or over a chunk of one."""
+    hi = loop.hi.args[0] if isinstance(loop.hi, Call) and loop.hi.fn == "min" else loop.hi
+    if isinstance(hi, Bin) and (hi.op, hi.lhs) == ("+", loop.lo):
+        hi = hi.rhs
+    elif loop.lo != Num(0):
+        return False
+    return isinstance(hi, Num) and hi.value <= (loop.tile or 1)
+
+
+class Fold(Accumulator):
+    """``sum prod max min any all`` of a pointwise body.
+
+    ``name``: under which those after it in the same nest read it, where all loops run once.
+    """
+
+    def __init__(self, nest: Nest, e: Reduce, name: str = "") -> None:
+        self.k, self.e, self.name = nest, e, name
         self.dtype = DType.F32
         self.axes: tuple[str, ...] = ()
 
@@ -237,6 +256,11 @@ class Fold(Accumulator):
         self.dtype = v.dtype
         if v.dtype.is_int:
             self.dtype = self.int_dtype(v.span, loops)
+        self.tell(self.start()[0])
+
+    def tell(self, v: Val) -> None:
+        if self.name:
+            self.k.values[self.name] = v
 
     def int_dtype(self, span: Interval, loops: Sequence[LoopVar]) -> DType:
         """i32 if no sum or product of the body over the loops can leave it."""
@@ -263,7 +287,9 @@ class Fold(Accumulator):
             for a in reversed(tiled):
                 v = b.reduce(kind, v, a)
         out = b.binary(COMBINE[kind], carried[0], v, self.dtype)
-        return [b.spread(out, self.axes)]
+        out = b.spread(out, self.axes)
+        self.tell(out)
+        return [out]
 
     def finish(self, carried: list[Val]) -> Val:
         return Val(carried[0].x, self.dtype, self.axes, ANY)
@@ -317,6 +343,6 @@ class Position(Accumulator):
         return Val(carried[1].x, self.index_dtype, self.axes, self.span)
 
 
-def accumulator(nest: Nest, e: Reduce) -> Accumulator:
-    """The accumulator of one reduction, without `dot`."""
-    return Position(nest, e) if e.kind.startswith("arg") else Fold(nest, e)
+def accumulator(nest: Nest, e: Reduce, name: str = "") -> Accumulator:
+    """The accumulator of one reduction, without `dot`; ``name`` as in ``Fold``."""
+    return Position(nest, e) if e.kind.startswith("arg") else Fold(nest, e, name)

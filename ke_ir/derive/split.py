@@ -32,12 +32,10 @@ Extent = Callable[[Range], int | None]
 
 def split_large(
     nodes: list[Node], extent: Extent, contractions: Mapping[str, object]
-) -> list[Node]:
-    """Split the reductions that need it."""
-    out: list[Node] = []
-    for n in nodes:
-        out += split(n, extent, TILE if n.name in contractions else 1) or [n]
-    return out
+) -> dict[str, list[Node]]:
+    """What to put in place of the reductions that need to be split, by name."""
+    made = {n.name: split(n, extent, TILE if n.name in contractions else 1) for n in nodes}
+    return {name: m for name, m in made.items() if m is not None}
 
 
 def split(node: Node, extent: Extent, tile: int = 1) -> list[Node] | None:
@@ -51,7 +49,7 @@ def split(node: Node, extent: Extent, tile: int = 1) -> list[Node] | None:
     programs = terms = 1
     for r in node.indices:
         programs *= extent(r) or 1
-    columns = _columns(node, extent) if tile == 1 else 1
+    columns = columns_of(node, extent) if tile == 1 else 1
     programs = -(-programs // (tile * columns))
     for r in e.ranges:
         terms *= extent(r) or 1
@@ -87,14 +85,14 @@ def _in_parts(
             chunk = max(below(n // wanted), power(-(-least // of_one)))
             if chunk >= n:
                 return tuple(outer), ranges[at:]
-            part, own = _chunks(r, chunk)
+            part, own = chunks(r, chunk)
             return (*outer, part), (own, *rest)
         outer.append(r)
         wanted //= n
     return tuple(outer), ()
 
 
-def _chunks(r: Range, chunk: int) -> tuple[Range, Range]:
+def chunks(r: Range, chunk: int) -> tuple[Range, Range]:
     """The index that counts the chunks of a range, and the range of one chunk."""
     hi = hi_of(r)
     part = Range("part" + r.name, Num(0), _parts(hi, chunk))
@@ -105,7 +103,7 @@ def _chunks(r: Range, chunk: int) -> tuple[Range, Range]:
     return part, Range(r.name, start, stop)
 
 
-def _columns(node: Node, extent: Extent) -> int:
+def columns_of(node: Node, extent: Extent) -> int:
     """How many results one program computes where memory lies along them."""
     sizes = {r.name: extent(r) or 1 for r in node.indices}
     last = [n.indices[-1] for n in walk(node.expr) if isinstance(n, Ref) and n.indices]

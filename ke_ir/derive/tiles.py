@@ -276,6 +276,8 @@ class Tiler:
         nests = {n.name: self.inner(n) for n in self.group.members if self.inner(n)}
         chosen: dict[str, int] = {}
         axes = [r for r in self.group.axes if r.name not in self.pinned]
+        if any(n.beside for n in self.group.members):
+            self.whole_parts(nests, chosen, elements)
         weights = self.weights()
         heaviest = max(weights.values(), default=0.0)
         fast = {v: w for v, w in weights.items() if w >= heaviest / 10}
@@ -289,6 +291,15 @@ class Tiler:
         parallel = [plain_loop(r, chosen.get(r.name)) for r in self.group.axes]
         loops = {n: self.loops(rs, chosen) for n, rs in nests.items()}
         return Plan(parallel, loops, self.inside)
+
+    def whole_parts(
+        self, nests: Mapping[str, Sequence[Range]], chosen: dict[str, int], elements: int
+    ) -> None:
+        """Tiles that hold all that is reduced, so that it is loaded once, where they can."""
+        for ranges in nests.values():
+            whole = {r.name: power(self.size(r)) for r in ranges if self.size(r) > 1}
+            if math.prod(whole.values()) <= elements:
+                chosen |= whole
 
     def inside(self, e: Reduce) -> list[Loop]:
         """Loops of a reduction inside an expression: the last one tiled, if it is long."""
