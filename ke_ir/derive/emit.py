@@ -133,7 +133,8 @@ class Emitter:
             )  # fmt: skip
             precision = self.context.precision.get(c.node.origin, "ieee")
             return DotProduct(self.nest, c, self.names[row], self.names[column], precision)
-        return accumulator(self.nest, e, node.name)
+        read = any(n.beside == node.name for n in self.group.members)
+        return accumulator(self.nest, e, node.name if read else "")
 
     def pointwise(self, nodes: Sequence[Node]) -> None:
         first = nodes[0]

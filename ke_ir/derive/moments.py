@@ -36,10 +36,6 @@ class Squares:
     term: Expr
     mean: Expr
 
-    @property
-    def ranges(self) -> tuple[Range, ...]:
-        return self.node.inner
-
 
 @dataclass(frozen=True)
 class Axis:
@@ -76,6 +72,8 @@ def squares(node: Node, earlier: Sequence[Node]) -> Squares | None:
     e = node.expr
     if not isinstance(e, Reduce) or e.kind != "sum" or not all(map(is_dense, e.ranges)):
         return None
+    if node.scan or node.state:
+        return None
     if not (isinstance(e.body, Bin) and e.body.op == "*" and e.body.lhs == e.body.rhs):
         return None
     d, summed = e.body.lhs, {r.name for r in e.ranges}
@@ -108,7 +106,7 @@ def _operations(e: Expr) -> int:
 
 def _pays(s: Squares, extent: Extent) -> bool:
     """Whether what one program sums is too much to be near when it is read again."""
-    terms = math.prod(extent(r) or 1 for r in s.ranges)
+    terms = math.prod(extent(r) or 1 for r in s.node.inner)
     return terms * columns_of(s.node, extent) >= LARGE
 
 
@@ -162,7 +160,9 @@ class _Level:
 
     @property
     def name(self) -> str:
-        return self.node.name + "_parts" * min(1, self.depth) + str(self.depth) * (self.depth > 1)
+        if not self.depth:
+            return self.node.name
+        return f"{self.node.name}_parts{self.depth if self.depth > 1 else ''}"
 
     @property
     def parts(self) -> tuple[Range, ...]:
@@ -175,10 +175,11 @@ class _Level:
         for a in reversed(self.axes):
             size = 1 if a.index is None else extent(a.index) or 1
             chunk = min(below(room), power(size))
-            if a.index is None or room < 2:
+            fixed = a.index is not None and isinstance(a.index.hi, Num)
+            if a.index is None or room < 2 or (chunk == 1 and not fixed):
                 axes.append(a)
                 continue
-            if size <= chunk and isinstance(a.index.hi, Num):
+            if size <= chunk and fixed:
                 axes.append(Axis(None, a.size))
                 own.append(a.index)
             else:
