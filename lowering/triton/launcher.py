@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from functools import reduce
 
 from ke_ir.expr import Bin, Expr, Num, dims_of, evaluate_int, replace_dims
 from ke_ir.ir import (
@@ -12,6 +13,7 @@ from ke_ir.ir import (
     KernelCall,
     LoopVar,
     Once,
+    Param,
     Program,
     ProgramStmt,
     Repeat,
@@ -23,19 +25,23 @@ from ke_ir.ir import (
     tensors_of_calls,
 )
 from ke_ir.ops.memory import Accumulate
-from ke_ir.types import TensorType
+from ke_ir.types import DType, TensorType
 from lowering.triton.bounds import Bounds
 from lowering.triton.context import span
 from lowering.triton.helpers import is_helper
 from lowering.triton.kernel import LoweredKernel
 from lowering.triton.sizes import SizeText
+from lowering.triton.temporaries import Plan, lifetimes, plan
 from lowering.triton.values import Carriers, identity, literal
 from lowering.triton.writer import WIDTH, Names, Writer, call
 
-_HELPERS = {"_check", "_launch", "_launcher", "_rows", "_address"}
+_HELPERS = {
+    "_check", "_current", "_compiled", "_interpreted", "_launch", "_launcher", "_part", "_rows",
+    "_address", "_LAUNCHES", "_COMPILED", "_DTYPES",
+}  # fmt: skip
 _USED = {
     "torch", "triton", "tl", "reference", "prepare", "min", "max", "print", "zip", "tuple", "range",
-    "isinstance", "callable", "len", "_LAUNCHES", "_COMPILED", *_HELPERS, *keyword.kwlist,
+    "isinstance", "callable", "int", "type", *_HELPERS, *keyword.kwlist,
 }  # fmt: skip
 
 
@@ -65,7 +71,12 @@ class Launcher:
         loops = {s.var for s in program_statements(program.body) if isinstance(s, Repeat)}
         names = Names({function_name(program.name), *mine, *loops})
         self.names = names
+        self.device, self.on = names.new("device"), names.new("on")
+        self.shared = names.new("memory")  # of the temporaries
         self.types = {**program.tensors, **program.temps}
+        self.once = [s for s in program.body if isinstance(s, Once)]
+        self.prepared = self._prepared()
+        self.memory = self._planned()
         self.launches: dict[str, str] = {}  # of kernels that loops launch
         self.rows: dict[str, str] = {}  # of tensors taken apart around the statement at hand
         self.sizes = SizeText(program, bounds, names, has_out=True)
@@ -75,48 +86,78 @@ class Launcher:
     # -- functions -----------------------------------------------------------------------------
     def functions(self) -> list[str]:
         """``prepare`` if there is a ``once`` section, and the launcher."""
-        once = [s for s in self.program.body if isinstance(s, Once)]
-        prepared = self._prepared(once)
-        out = [self._prepare(once, prepared)] if once else []
-        return [*out, self._launcher(prepared)]
+        out = [self._prepare()] if self.once else []
+        return [*out, self._launcher()]
 
-    def _prepared(self, once: Sequence[Once]) -> list[str]:
+    def _prepared(self) -> list[str]:
         """Temporaries that ``once`` sections fill."""
-        calls = [c for s in once for c in program_statements(s.body) if isinstance(c, KernelCall)]
+        body = [c for s in self.once for c in program_statements(s.body)]
+        calls = [c for c in body if isinstance(c, KernelCall)]
         return list(dict.fromkeys(v.tensor for c in calls for v in c.outs))
 
-    def _prepare(self, once: Sequence[Once], prepared: list[str]) -> str:
+    def _prepare(self) -> str:
         self.out, self.sizes.used = Writer(), set()
-        temps = {n: self.program.temps[n] for n in prepared}
-        for name, t in temps.items():
-            self._allocate(name, t)
-        for s in once:
+        read = {n for s in self.once for n in tensors_of_calls(s)}
+        self._begin([x for x in self.program.inputs if x.name in read], has_out=False)
+        self._current(self.once)
+        for name in self.prepared:
+            self._allocate(name, self.program.temps[name])
+        for s in self.once:
             self._body([x for x in s.body if not isinstance(x, Temp)])
-        results = ", ".join(self.tensor_names[n] for n in prepared)
+        results = ", ".join(self.tensor_names[n] for n in self.prepared)
         self.out.line(f"return ({results},)")
         args = ", ".join(self.tensor_names[p.name] for p in self.program.inputs)
         doc = f'    """What is computed once per set of weights: {results}."""'
         return "\n".join([f"def prepare({args}):", doc, *self._sizes(), self.out.render()])
 
-    def _launcher(self, prepared: list[str]) -> str:
+    def _launcher(self) -> str:
         self.out, self.sizes.used = Writer(), set()
         p = self.program
-        for x in p.inputs:
-            shape, dtype = self._shape(x.type.shape), self.carriers.torch(x.type.dtype)
-            self.out.line(f'_check("{x.name}", {self.tensor_names[x.name]}, {shape}, {dtype})')
+        self._begin(p.inputs, has_out=True)
         self._outputs()
         inputs = ", ".join(self.tensor_names[x.name] for x in p.inputs)
-        if prepared:
-            names = ", ".join(self.tensor_names[n] for n in prepared)
-            self.out.line(f"({names},) = prepare({inputs}) if prepared is None else prepared")
-        skip = set(prepared)
+        if self.prepared:
+            self._take_prepared(inputs)
         body = [s for s in p.body if not isinstance(s, Once)]
-        self._in_turn([s for s in body if not (isinstance(s, Temp) and s.name in skip)])
+        self._current(body)
+        if self.memory.offsets:
+            text = f"torch.empty({self.memory.bytes}, dtype=torch.uint8, device={self.device})"
+            self.out.line(f"{self.shared} = {text}")
+        self._in_turn([s for s in body if not (isinstance(s, Temp) and s.name in self.prepared)])
         self.out.line(f"return {', '.join(self.tensor_names[x.name] for x in p.outputs)}")
-        extra = "out=None, prepared=None" if prepared else "out=None"
+        extra = "out=None, prepared=None" if self.prepared else "out=None"
         head = call(f"def {function_name(p.name)}", [*filter(None, [inputs]), "*", extra], WIDTH)
         sizes = self._sizes()
-        return "\n".join([f"{head}:", self._doc(bool(prepared)), *sizes, self.out.render()])
+        return "\n".join([f"{head}:", self._doc(bool(self.prepared)), *sizes, self.out.render()])
+
+    def _begin(self, inputs: Sequence[Param], has_out: bool) -> None:
+        """The device, and a look at what is given."""
+        if self.program.inputs:
+            device = f"{self.tensor_names[self.program.inputs[0].name]}.device"
+        else:
+            device = "torch.get_default_device()"
+            if has_out:
+                device += " if out is None else out[0].device"
+        self.out.line(f"{self.device} = {device}")
+        for x in inputs:
+            self._check(x.name, x.type)
+
+    def _check(self, name: str, t: TensorType) -> None:
+        shape, dtype = self._shape(t.shape), self.carriers.torch(t.dtype)
+        given = f"{self.tensor_names[name]}, {shape}, {dtype}, {self.device}"
+        self.out.line(f'_check("{name}", {given})')
+
+    def _current(self, body: Sequence[ProgramStmt]) -> None:
+        """Device and stream of the launches that need not be told by Triton."""
+        calls = [c for s in body for c in program_statements((s,)) if isinstance(c, KernelCall)]
+        if any(self.kernels[id(c)].name in self.alike for c in calls):
+            self.out.line(f"{self.on} = _current({self.device})")
+
+    def _take_prepared(self, inputs: str) -> None:
+        names = ", ".join(self.tensor_names[n] for n in self.prepared)
+        self.out.line(f"({names},) = prepare({inputs}) if prepared is None else prepared")
+        for name in self.prepared:
+            self._check(name, self.program.temps[name])
 
     def _doc(self, prepares: bool) -> str:
         gives = ", ".join(f"{x.name}: {x.type}" for x in self.program.outputs)
@@ -137,14 +178,11 @@ class Launcher:
             target = f"({names[0]},)" if len(names) == 1 else ", ".join(names)
             self.out.line(f"{target} = out")
             for x in self.program.outputs:
-                shape, dtype = self._shape(x.type.shape), self.carriers.torch(x.type.dtype)
-                self.out.line(f'_check("{x.name}", {self.tensor_names[x.name]}, {shape}, {dtype})')
+                self._check(x.name, x.type)
 
     def _allocate(self, name: str, t: TensorType) -> None:
-        first = self.program.inputs[0].name if self.program.inputs else ""
-        device = f"{self.tensor_names[first]}.device" if first else "torch.get_default_device()"
         dtype = self.carriers.torch(t.dtype)
-        text = f"torch.empty({self._shape(t.shape)}, dtype={dtype}, device={device})"
+        text = f"torch.empty({self._shape(t.shape)}, dtype={dtype}, device={self.device})"
         self.out.line(f"{self.tensor_names[name]} = {text}")
 
     def _shape(self, shape: Iterable[Expr]) -> str:
@@ -157,30 +195,72 @@ class Launcher:
     def _sizes(self) -> list[str]:
         return [f"    {line}" for line in self.sizes.lines(checked=True)]
 
+    # -- temporaries ---------------------------------------------------------------------------
+    def _planned(self) -> Plan:
+        """Temporaries share one piece of memory if all launches take addresses.
+
+        Those of a ``once`` section stay tensors, as do those that are initialised.
+        """
+        p = self.program
+        if any(d.is_range for d in p.dims) or {k.name for k in self.kernels.values()} - self.alike:
+            return Plan()
+        own = set(self.prepared)
+        for c in p.calls:
+            kinds = _accumulated(self.kernels[id(c)].kernel)
+            outs = zip(self.kernels[id(c)].kernel.outputs, c.outs, strict=True)
+            own |= {v.tensor for x, v in outs if x.name in kinds}
+        sizes = {n: self._bytes(t) for n, t in p.temps.items() if n not in own}
+        steps = [s for s in p.body if not isinstance(s, Once | Temp)]
+        return plan(lifetimes([list(tensors_of_calls(s)) for s in steps], sizes))
+
+    def _bytes(self, t: TensorType, indices: int = 0) -> int:
+        """Of a tensor, or of each of its parts."""
+        shape = [evaluate_int(e, self.bounds.static) for e in t.shape[indices:]]
+        return math.prod(shape) * self.carriers.bytes(t.dtype)
+
+    def _part(self, v: View) -> str:
+        """A temporary, or a part of it, where it lies in the memory that they share."""
+        t = self.types[v.tensor]
+        first: Expr = Num(self.memory.offsets[v.tensor])
+        start = first
+        if v.indices:
+            start = Bin("*", self._row(v), Num(self._bytes(t, len(v.indices))))
+            start = start if first == Num(0) else Bin("+", first, start)
+        as_bytes = self.carriers.as_bytes(t.dtype)
+        dtype = "torch.uint8" if as_bytes else self.carriers.torch(t.dtype)
+        shape = self._shape(t.shape[len(v.indices) :])
+        return f"_part({self.shared}, {self._integer(start)}, {shape}, {dtype})"
+
     # -- statements ----------------------------------------------------------------------------
     def _in_turn(self, body: Sequence[ProgramStmt]) -> None:
-        """Temporaries are there from their first use to their last.
+        """Temporaries that are tensors of their own are there from their first use to their last.
 
         PyTorch gives their memory to later ones: kernels run in the order of their launches.
         """
         temps = {s.name: s.type for s in body if isinstance(s, Temp)}
         steps = [s for s in body if not isinstance(s, Temp)]
-        used = [[n for n in dict.fromkeys(tensors_of_calls(s)) if n in temps] for s in steps]
+        shared = self.memory.offsets
+        used = [
+            [n for n in dict.fromkeys(tensors_of_calls(s)) if n in temps or n in shared]
+            for s in steps
+        ]
         last = {n: i for i, names in enumerate(used) for n in names}
         made: set[str] = set()
         for i, (step, names) in enumerate(zip(steps, used, strict=True)):
-            for name in names:
-                if name not in made:
+            for name in [n for n in names if n not in made]:
+                if name in shared:
+                    self.out.line(f"{self.tensor_names[name]} = {self._part(View(name, ()))}")
+                else:
                     self._allocate(name, temps[name])
             made.update(names)
             self._body([step])
-            over = [self.tensor_names[n] for n in names if last[n] == i]
+            over = [self.tensor_names[n] for n in names if last[n] == i and n not in shared]
             if over and i + 1 < len(steps):
                 self.out.line(f"del {', '.join(over)}")
 
     def _body(self, body: Iterable[ProgramStmt]) -> None:
         for s in body:
-            if isinstance(s, Temp):
+            if isinstance(s, Temp) and s.name not in self.memory.offsets:
                 self._allocate(s.name, s.type)
             elif isinstance(s, KernelCall):
                 self._call(s)
@@ -194,6 +274,7 @@ class Launcher:
             return
         inside = list(program_statements(s.body))
         own = {x.name for x in inside if isinstance(x, Temp)} | self.rows.keys()
+        own |= self.memory.offsets.keys()
         views = [v for c in self._calls(s.body) for v in (*c.args, *c.outs)]
         sizes = self.program.sizes({})
         most = 4 * (evaluate_int(s.hi, sizes) - evaluate_int(s.lo, sizes)) + 4
@@ -226,7 +307,11 @@ class Launcher:
     def _can_hoist(self, s: Repeat) -> bool:
         """Whether a loop does nothing but launch kernels whose launches are alike."""
         inside = [x for x in program_statements(s.body) if not isinstance(x, Repeat)]
-        return all(isinstance(x, KernelCall) and self._only_launches(x) for x in inside)
+        return all(
+            self._only_launches(x) if isinstance(x, KernelCall)
+            else isinstance(x, Temp) and x.name in self.memory.offsets
+            for x in inside
+        )  # fmt: skip
 
     def _only_launches(self, s: KernelCall) -> bool:
         k = self.kernels[id(s)]
@@ -234,28 +319,37 @@ class Launcher:
         return k.name in self.alike and not guard and not _accumulated(k.kernel)
 
     def _hoisted(self, s: Repeat) -> None:
-        """All that is alike is done before the loop, which only launches.
-
-        A launch takes an address as it is; for a tensor it asks PyTorch and the driver.
-        """
+        """All that is alike is done before the loop, which only launches."""
         calls = [x for x in program_statements(s.body) if isinstance(x, KernelCall)]
         for name, c in {self.kernels[id(c)].name: c for c in calls}.items():
             k = self.kernels[id(c)]
             if name not in self.launches:
                 self.launches[name] = self.names.new(f"launch_{k.kernel.name}")
             self._grid(k, call_dims(self.program, c, k.kernel))
-            examples = [self._whole(v) for v in (*c.args, *c.outs)]
-            launch = f"{self.launches[name]} = _launcher"
-            self.out.line(call(launch, [name, "grid", *examples], WIDTH - 4 * self.out.depth))
+            self.out.line(f"{self.launches[name]} = _launcher({self.on}, {name}, grid)")
         views = {(v.tensor, len(v.indices)): v for c in calls for v in (*c.args, *c.outs)}
         self._steps(s, {key: self._place(v) for key, v in views.items()})
 
     def _place(self, v: View) -> str:
         """The variable that holds where a tensor is, or where each of its parts is."""
+        shared = v.tensor in self.memory.offsets
+        if shared and not v.indices:
+            return self.tensor_names[v.tensor]
         ends = "rows" if v.indices else "address"
         name = self.names.new(f"{self.tensor_names[v.tensor]}_{ends}")
-        self.out.line(f"{name} = _{ends}({self._whole(v, len(v.indices))})")
+        text = self.tensor_names[v.tensor]
+        if not shared:
+            text = self._carried(text, self.types[v.tensor].dtype)
+        if v.indices:
+            shape, dtype = self.types[v.tensor].shape, self.types[v.tensor].dtype
+            size = (*shape[len(v.indices) :], Num(self.carriers.bytes(dtype)))
+            text = f"{text}, {self._product(shape[: len(v.indices)])}, {self._product(size)}"
+        self.out.line(f"{name} = _{ends}({text})")
         return name
+
+    def _product(self, sizes: Iterable[Expr]) -> str:
+        factors = [e for e in sizes if e != Num(1)] or [Num(1)]
+        return self._integer(reduce(lambda a, b: Bin("*", a, b), factors))
 
     def _steps(self, s: Repeat, places: Mapping[tuple[str, int], str]) -> None:
         """``places`` has the variable for each tensor with so many indices."""
@@ -268,22 +362,17 @@ class Launcher:
                     args = []
                     for v in (*x.args, *x.outs):
                         place = places[v.tensor, len(v.indices)]
-                        args.append(f"{place}[{self._row(v)}]" if v.indices else place)
+                        row = f"[{self._integer(self._row(v))}]" if v.indices else ""
+                        args.append(place + row)
                     launch = self.launches[self.kernels[id(x)].name]
                     self.out.line(call(launch, args, WIDTH - 4 * self.out.depth))
 
-    def _whole(self, v: View, indices: int = 0) -> str:
-        """The tensor of a view, with its first dimensions as one where several have an index."""
-        name, dtype = self.tensor_names[v.tensor], self.types[v.tensor].dtype
-        text = f"{name}.flatten(0, {indices - 1})" if indices > 1 else name
-        return f"{text}.view(torch.uint8)" if self.carriers.as_bytes(dtype) else text
-
-    def _row(self, v: View) -> str:
-        """The place of a part among all parts of its size."""
+    def _row(self, v: View) -> Expr:
+        """The number of a part among all parts of its size."""
         row = v.indices[0]
         for i, size in zip(v.indices[1:], self.types[v.tensor].shape[1:], strict=False):
             row = Bin("+", Bin("*", row, size), i)
-        return self._integer(row)
+        return row
 
     # -- launches ------------------------------------------------------------------------------
     def _view(self, v: View) -> str:
@@ -292,15 +381,19 @@ class Launcher:
             text = f"{self.rows[v.tensor]}[{indices.pop(0)}]"
         return f"{text}[{', '.join(indices)}]" if indices else text
 
+    def _argument(self, v: View) -> str:
+        if v.tensor in self.memory.offsets:
+            return self._part(v) if v.indices else self.tensor_names[v.tensor]
+        return self._carried(self._view(v), self.types[v.tensor].dtype)
+
+    def _carried(self, text: str, dtype: DType) -> str:
+        """A tensor as its kernels read it."""
+        return f"{text}.view(torch.uint8)" if self.carriers.as_bytes(dtype) else text
+
     def _call(self, s: KernelCall) -> None:
         k = self.kernels[id(s)]
         sizes = call_dims(self.program, s, k.kernel)
-        args = []
-        for p, v in zip((*k.kernel.inputs, *k.kernel.outputs), (*s.args, *s.outs), strict=True):
-            text = self._view(v)
-            args.append(
-                f"{text}.view(torch.uint8)" if self.carriers.as_bytes(p.type.dtype) else text
-            )
+        args = [self._argument(v) for v in (*s.args, *s.outs)]
         self._initialise(s, k.kernel)
         args += [self._integer(sizes[d]) for d in k.runtime]
         guard = self._may_be_empty(k, sizes)
@@ -313,7 +406,7 @@ class Launcher:
 
     def _launch(self, k: LoweredKernel, args: Sequence[str], sizes: Mapping[str, Expr]) -> None:
         if k.name in self.alike:
-            launch, args = "_launch", [k.name, "grid", *args]
+            launch, args = "_launch", [self.on, k.name, "grid", *args]
         else:
             self.out.line(f'config = KERNELS["{k.name}"]')
             launch = f"{k.name}[grid]"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import math
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,10 @@ from lowering.triton.helpers import texts_of
 from lowering.triton.kernel import LoweredKernel, lower_kernel
 from lowering.triton.launcher import Launcher, function_name, grid_at, unaligned
 from lowering.triton.options import TritonOptions
-from lowering.triton.values import Carriers
+from lowering.triton.values import Carriers, torch_of
 from lowering.triton.writer import WIDTH
 
+_LARGE = 1 << 31  # bytes
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates" / "triton"
 
 
@@ -45,7 +48,7 @@ def lower(module: Module, program: Program, dims: Mapping[str, int], options: Tr
         outputs=_tensors(program.outputs, sizes),
         kernels=[kernels.described(k) for k in kernels.distinct],
         helpers=texts_of(helpers),
-        direct=bool(alike),
+        dtypes=kernels.dtypes(alike),
         functions=launcher.functions(),
         reference=reference,
         random_inputs=inputs,
@@ -78,6 +81,7 @@ class _Kernels:
         self.distinct: list[LoweredKernel] = []
         self.unaligned: dict[str, set[str]] = {}
         self.varying: set[str] = set()  # names of kernels with dims that are learnt at launch
+        self.large: set[str] = set()  # names of kernels with a tensor of 2 GB or more
         self.grids: dict[str, list[int]] = {}
         made: dict[tuple[str, KernelDims, bool], LoweredKernel] = {}
         called = {s.kernel for s in program.calls}
@@ -95,6 +99,9 @@ class _Kernels:
                     self.varying.add(name)
                 bound = bind_call(program, s, kernel, sizes)
                 self.grids[name] = grid_at(made[key], bound, options.units)
+                tensors = [p.type for p in (*kernel.inputs, *kernel.outputs)]
+                if any(math.prod(t.sizes(bound)) * t.dtype.bytes >= _LARGE for t in tensors):
+                    self.large.add(name)
             lowered = self.by_call[id(s)] = made[key]
             skipped = self.unaligned.setdefault(lowered.name, set())
             skipped.update(unaligned(program, s, lowered.kernel, bounds.static))
@@ -106,10 +113,16 @@ class _Kernels:
     def launched_alike(self) -> set[str]:
         """Kernels that every launch gives the same grid, and arguments that compile the same.
 
-        To Triton integers differ by being 1 or multiples of 16, and pointers by alignment.
+        To Triton integers differ by being 1 or multiples of 16, and pointers by alignment. On AMD
+        it also asks whether a tensor's offsets need more than 32 bits, which no address tells.
         """
         unaligned = {name for name, parts in self.unaligned.items() if parts}
-        return {k.name for k in self.distinct} - self.varying - unaligned
+        return {k.name for k in self.distinct} - self.varying - unaligned - self.large
+
+    def dtypes(self, names: Set[str]) -> dict[str, str]:
+        """The tensors of these kernels: entries of ``_DTYPES``, as Python text."""
+        used = [k.signature.values() for k in self.distinct if k.name in names]
+        return {p: torch_of(p) for p in dict.fromkeys(itertools.chain(*used))}
 
     def described(self, k: LoweredKernel) -> dict[str, str]:
         """A kernel's entry in ``KERNELS``, as Python text."""

@@ -63,6 +63,16 @@ class Carriers:
             return "torch.float32"
         return f"torch.{_TORCH[d]}"
 
+    def bytes(self, d: DType) -> int:
+        """What an element of a tensor takes."""
+        return 4 if self.options.interpret and self.widened(d) else d.bytes
+
+
+def torch_of(pointer: str) -> str:
+    """The PyTorch dtype that Triton takes for a tensor of this signature entry."""
+    (d,) = (d for d, name in _POINTER.items() if pointer == f"*{name}")
+    return declared_torch(d)
+
 
 def declared_torch(d: DType) -> str:
     """The PyTorch dtype that KE-IR's dtype is."""

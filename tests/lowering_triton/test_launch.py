@@ -8,6 +8,7 @@ generated text is Triton's own code.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ import pytest
 
 from ke_ir.parser import parse
 from ke_ir.verify import check
+from lowering.triton.values import _POINTER, torch_of
 from tests.lowering_triton.conftest import A100, assert_same, kernel, lowered, run_both
 from tests.lowering_triton.test_structure import RNN
 
@@ -64,6 +66,20 @@ dims B = 2, T = 3, D = 32
   }
 }
 """
+MOST = """
+kernel @most(%h: f32[D]) -> (%m: f32[1])
+dims D = 32
+{
+  parallel %d = 0 to D tile 16 {
+    %a = load %h[%d] : f32[16]
+    %b = reduce max %a dim 0
+    accumulate max %b, %m[0]
+  }
+}
+"""
+INITIALISING_RNN = MOST + NESTED_RNN.replace(
+    "-> (%h: f32[B,", "-> (%m: f32[1], %h: f32[B,"
+).replace("call @double(%h0)", "call @most(%h0) -> (%m)\n call @double(%h0)")
 ARGUMENTS = 9  # where a kernel's own begin among those that reach the driver's launcher
 
 
@@ -92,7 +108,7 @@ class Machine:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         triton = pytest.importorskip("triton")
         self.driver = Driver()
-        self.compiled: list[tuple[Any, ...]] = []  # (device, kernel, arguments)
+        self.compiled: list[tuple[Any, ...]] = []  # (device, kernel, dtypes)
         self.looked_at = 0  # launches that went through Triton's look at every argument
         self.launched: list[tuple[Any, ...]] = []
         monkeypatch.setattr(triton.runtime.driver, "_active", self.driver)
@@ -107,7 +123,7 @@ class Machine:
 
         device, made = self.driver.device, object.__new__(CompiledKernel)
         if warmup:
-            self.compiled.append((device, kernel, args))
+            self.compiled.append((device, kernel, tuple(x.dtype for x in args)))
         else:
             self.looked_at += 1
         made.module, made.function, made.packed_metadata = object(), f"on {device}", ()
@@ -158,9 +174,9 @@ def test_launches_are_direct(machine: Machine, tmp_path: Path) -> None:
     hooks = triton.knobs.runtime
     assert given[7] is hooks.launch_enter_hook and given[8] is hooks.launch_exit_hook
     parameters = dict(zip(made.k_kernel.arg_names, given[ARGUMENTS:], strict=True))
-    assert parameters["x"] is x and parameters["y"] is y
-    assert parameters["w"].dtype == torch.uint8 and parameters["w"].data_ptr() == w.data_ptr()
-    assert {n: v for n, v in parameters.items() if n not in "xwy"} == {"N": 40, "BLOCK_I": 16}
+    places = {"x": x.data_ptr(), "w": w.data_ptr(), "y": y.data_ptr()}
+    assert parameters == {**places, "N": 40, "BLOCK_I": 16}
+    assert machine.compiled[0][2] == (torch.float32, torch.uint8, torch.float32)
 
 
 def test_each_device_compiles_its_own(machine: Machine, tmp_path: Path) -> None:
@@ -183,10 +199,10 @@ def test_steps_of_a_recurrence_pass_addresses(machine: Machine, tmp_path: Path) 
         machine.launched.clear()
         machine.driver.asked = 0
         made.rnn(x, w, prepared=(ws,))
-        assert machine.driver.asked == 3  # for start, copy, and all steps
+        assert machine.driver.asked == 1
         start, *steps, copy = machine.launched
         assert [given[:5] for given in steps] == [(1, 1, 1, 70 + device, f"on {device}")] * 3
-        first = start[ARGUMENTS].data_ptr()
+        first = start[ARGUMENTS]
         h = [first + t * 4 * 32 * 4 for t in range(4)]
         parameters = made.step_kernel.arg_names
         for t, given in enumerate(steps):
@@ -194,7 +210,7 @@ def test_steps_of_a_recurrence_pass_addresses(machine: Machine, tmp_path: Path) 
             constants = made.KERNELS["step_kernel"]["constexprs"]
             assert given[ARGUMENTS:] == (*tensors, *constants.values())
             assert len(given[ARGUMENTS:]) == len(parameters)
-        assert copy[ARGUMENTS].data_ptr() == h[3]
+        assert copy[ARGUMENTS] == h[3]
     each = ["start_kernel", "step_kernel", "copy_kernel"]
     assert kernels(machine) == ["scale_kernel", *each, *each] and machine.looked_at == 0
 
@@ -218,19 +234,83 @@ def test_steps_within_steps_pass_addresses(machine: Machine, tmp_path: Path) -> 
                 x[b, t].data_ptr(), before, w.data_ptr(), after, z[b, t].data_ptr()
             )  # fmt: skip
     assert len(steps) == 8 and kernels(machine) == ["double_kernel", "scan_kernel"]
-    dtypes = [t.dtype for t in machine.compiled[1][2]]
-    assert dtypes == [torch.uint8, *[torch.float32] * 3, torch.uint8]
+    assert machine.compiled[1][2] == (torch.uint8, *[torch.float32] * 3, torch.uint8)
 
 
 def test_addresses_of_another_machine_are_refused(machine: Machine, tmp_path: Path) -> None:
-    """A launch would look at tensors, but not at addresses."""
+    """Triton would look at tensors, but not at addresses."""
     import torch
 
     made = imported(lowered(check(parse(STATIC_RNN))), tmp_path)
     machine.driver.kind = "cuda"
     with pytest.raises(ValueError, match="on cpu, not on cuda:0"):
         made.rnn(torch.ones(3, 4, 32), torch.ones(32, 32))
-    assert len(machine.launched) == 2  # scale, start
+    assert machine.launched == []
+
+
+@pytest.mark.parametrize("name", ["w", "y", "ws"])
+def test_tensors_on_several_devices_are_refused(
+    machine: Machine, tmp_path: Path, name: str
+) -> None:
+    import torch
+
+    made = imported(lowered(check(parse(STATIC_RNN))), tmp_path)
+    given = {"x": torch.ones(3, 4, 32), "w": torch.ones(32, 32), "y": torch.ones(4, 32)}
+    given["ws"] = torch.ones(32, 32)
+    given[name] = given[name].to("meta")
+    with pytest.raises(ValueError, match=f"^{name}: on meta, not on cpu$"):
+        made.rnn(given["x"], given["w"], out=(given["y"],), prepared=(given["ws"],))
+    with pytest.raises(ValueError, match=r"^w: on meta, not on cpu$"):
+        made.prepare(given["x"], given["w"].to("meta"))
+    assert machine.launched == []
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda x: x.double(), "x: torch.float64 (40, 20), not torch.float32 (40, 20)"),
+        (lambda x: x[:39], "x: torch.float32 (39, 20), not torch.float32 (40, 20)"),
+        (lambda x: x.T.contiguous().T, "x: must be contiguous and aligned to 16 bytes"),
+        (lambda x: x.new_ones(801)[1:].view(40, 20),
+         "x: must be contiguous and aligned to 16 bytes"),
+    ],
+    ids=["dtype", "shape", "strides", "alignment"],
+)  # fmt: skip
+def test_what_is_wrong_with_a_tensor(
+    machine: Machine, tmp_path: Path, wrong: Any, message: str
+) -> None:
+    made = imported(lowered(SCALE, traits=A100), tmp_path)
+    x, w = scale_inputs()
+    with pytest.raises(ValueError) as error:
+        made.k(wrong(x), w)
+    assert str(error.value) == message and machine.launched == []
+
+
+@pytest.mark.parametrize("backend", ["nvidia.compiler.CUDABackend", "amd.compiler.HIPBackend"])
+def test_dtypes_compile_as_aligned_tensors_do(backend: str) -> None:
+    """Kernels are compiled for dtypes: Triton takes those for tensors of less than 2 GB."""
+    import torch
+    from triton._C.libtriton import native_specialize_impl
+    from triton.runtime.jit import MockTensor
+
+    module, _, name = backend.rpartition(".")
+    compiler = getattr(importlib.import_module(f"triton.backends.{module}"), name)
+    for pointer in _POINTER.values():
+        dtype = getattr(torch, torch_of(f"*{pointer}").removeprefix("torch."))
+        mock, tensor = MockTensor.wrap_dtype(dtype), torch.empty(64, dtype=dtype)
+        found = [native_specialize_impl(compiler, x, False, True, True) for x in (mock, tensor)]
+        assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("rows", "direct"), [(1 << 24, True), (1 << 25, False)])
+def test_tensors_of_2_gb_are_looked_at(rows: int, direct: bool) -> None:
+    """On AMD, others are compiled for offsets of 32 bits."""
+    module = kernel(
+        f"(%x: f32[{rows}, 16]) -> (%y: f32[{rows}])", "",
+        f"parallel %i = 0 to {rows} tile 64 {{\n%v = load %x[%i, 3] : f32[64]\n"
+        "store %v, %y[%i]\n}",
+    )  # fmt: skip
+    assert ("_launch(on, k_kernel" in lowered(module)) is direct
 
 
 def test_what_a_loop_launches_and_others_too_is_compiled_once(
@@ -245,9 +325,7 @@ def test_what_a_loop_launches_and_others_too_is_compiled_once(
     made.rnn(torch.ones(3, 4, 32), torch.ones(32, 32))
     assert kernels(machine).count("step_kernel") == 1
     steps = [given[ARGUMENTS:] for given in machine.launched[2:5]]
-    assert not isinstance(steps[0][0], int)
-    assert [isinstance(given[0], int) for given in steps[1:]] == [True, True]
-    assert steps[0][3].data_ptr() == steps[1][1] and steps[1][3] == steps[2][1]
+    assert steps[0][3] == steps[1][1] and steps[1][3] == steps[2][1]
 
 
 @pytest.mark.parametrize(
@@ -255,11 +333,9 @@ def test_what_a_loop_launches_and_others_too_is_compiled_once(
     [
         ("B = 4", "B in 1..64 = 4"),
         ("B = 4, D = 32", "B = 1, D = 31"),
-        ("call @step(%x[%t], %h[%t], %ws)", "temp %g : f32[B, D]\n call @copy(%h[%t]) -> (%g)\n"
-         "call @step(%x[%t], %g, %ws)"),
         ("store %q, %y[%b, %d]", "accumulate max %q, %y[%b, %d]"),
     ],
-    ids=["sizes", "alignment", "temporaries", "initialisation"],
+    ids=["sizes", "alignment", "initialisation"],
 )  # fmt: skip
 def test_loops_that_do_more_than_launch_take_tensors(old: str, new: str) -> None:
     assert "= _launcher(" in lowered(check(parse(STATIC_RNN)))
@@ -279,14 +355,12 @@ def test_loops_that_may_launch_nothing_take_tensors() -> None:
 
 def test_a_loop_within_one_that_does_more_is_hoisted() -> None:
     """Tensors that only the inner takes parts of are not taken apart around the outer."""
-    module = check(parse(NESTED_RNN.replace("call @double(%h0)", """temp %g : f32[D]
-      call @double(%h0) -> (%g)
-      call @double(%g)""")))  # fmt: skip
+    module = check(parse(INITIALISING_RNN))
     text = lowered(module).partition("def nest(")[2]
     outer, inner = text.partition("    for b in ")[::2]
     assert "h_rows = h.unbind()" in outer and "x.unbind()" not in outer
     assert "        launch_scan = _launcher(" in inner
-    assert "        x_rows = _rows(x.flatten(0, 1))" in inner
+    assert "        x_rows = _rows(x, B * T, D)" in inner
     assert_same(*run_both(module))
 
 
@@ -328,5 +402,5 @@ def test_sizes_learnt_at_launch_are_looked_at(machine: Machine, tmp_path: Path, 
 
 
 def test_interpreted_launches_compute_the_same() -> None:
-    assert "_launch(k_kernel, grid, x, " in lowered(SCALE)
+    assert "_launch(on, k_kernel, grid, x, " in lowered(SCALE)
     assert_same(*run_both(SCALE))

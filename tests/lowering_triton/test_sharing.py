@@ -67,8 +67,8 @@ def test_equal_layers_share_a_kernel() -> None:
     text = lowered(net)
     assert kernels(text) == ["first_kernel"]
     assert text.count("@triton.jit") == 1 and "second_kernel" not in text
-    assert "_launch(first_kernel, grid, x, w, b, h)" in text
-    assert "_launch(first_kernel, grid, h, v, c, out_2)" in text
+    assert "_launch(on, first_kernel, grid, x, w, b, h)" in text
+    assert "_launch(on, first_kernel, grid, h, v, c, out_2)" in text
     assert_same(*run_both(net), ulps=4, terms=32)
 
 
@@ -162,7 +162,7 @@ def test_parts_that_may_be_unaligned_have_a_kernel_of_their_own() -> None:
         "one_kernel": set(),
         "two_kernel": {"a", "b"},
     }
-    assert "_launch(two_kernel, grid, h, g)" in text and "_launch(one_kernel" not in text
+    assert "_launch(on, two_kernel, grid, h, g)" in text and "_launch(one_kernel" not in text
     assert_same(*run_both(net))
 
 

@@ -287,8 +287,9 @@ def test_a_derived_size_that_is_no_polynomial() -> None:
 
 def test_a_temporary_gives_its_memory_back_after_its_last_use() -> None:
     """Each is made where it is first used; what comes after may have its memory."""
-    step = """kernel @k{0}(%x: f32[64]) -> (%y: f32[64]) {{
-      parallel %i = 0 to 64 tile 64 {{
+    step = """kernel @k{0}(%x: f32[N]) -> (%y: f32[N])
+    dims N in 1..100 = 64 {{
+      parallel %i = 0 to N tile 64 {{
         %v = load %x[%i] : f32[64]
         %w = add %v, {0}.5
         store %w, %y[%i]
@@ -296,18 +297,19 @@ def test_a_temporary_gives_its_memory_back_after_its_last_use() -> None:
     }}
     """
     module = check(parse("".join(map(step.format, range(3))) + """
-    program @chain(%x: f32[64]) -> (%y: f32[64]) {
-      temp %a : f32[64]
-      temp %b : f32[64]
+    program @chain(%x: f32[N]) -> (%y: f32[N])
+    dims N in 1..100 = 64 {
+      temp %a : f32[N]
+      temp %b : f32[N]
       call @k0(%x) -> (%a)
       call @k1(%a) -> (%b)
       call @k2(%b) -> (%y)
     }"""))  # fmt: skip
     text = lowered(module, "chain").partition("def chain(")[2]
     words = [line.split()[0] if " = torch.empty" in line else line.strip()
-             for line in text.splitlines() if " = torch.empty" in line or "_launch(" in line
+             for line in text.splitlines() if " = torch.empty" in line or "[grid](" in line
              or line.lstrip().startswith("del ")]  # fmt: skip
-    assert [w.removeprefix("_launch(").partition(",")[0] for w in words] == [
+    assert [w.partition("[")[0] for w in words] == [
         "y", "a", "k0_kernel", "b", "k1_kernel", "del a", "k2_kernel"
     ]  # fmt: skip
 

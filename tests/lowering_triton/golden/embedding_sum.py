@@ -66,44 +66,72 @@ def embedding_sum_kernel(
     tl.store(y + pid_b * D + offs_d, acc.to(tl.float16))
 
 
-def _check(name, tensor, shape, dtype):
+def _check(name, tensor, shape, dtype, device):
     """Refuse a tensor that the kernels were not written for."""
-    if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+    alike = tensor.shape == shape and tensor.dtype is dtype and tensor.device == device
+    if alike and tensor.is_contiguous() and tensor.data_ptr() % 16 == 0:
+        return
+    if tensor.shape != shape or tensor.dtype is not dtype:
         raise ValueError(f"{name}: {tensor.dtype} {tuple(tensor.shape)}, not {dtype} {shape}")
-    if not tensor.is_contiguous() or tensor.data_ptr() % 16:
-        raise ValueError(f"{name}: must be contiguous and aligned to 16 bytes")
+    if tensor.device != device:
+        raise ValueError(f"{name}: on {tensor.device}, not on {device}")
+    raise ValueError(f"{name}: must be contiguous and aligned to 16 bytes")
 
 
 # Triton's interpreter compiles nothing.
 _COMPILED = isinstance(embedding_sum_kernel, triton.JITFunction)
+_DTYPES = {
+    "*fp16": torch.float16,
+    "*i32": torch.int32,
+}
 _LAUNCHES = {}  # (kernel, device) -> launch of what was compiled, constants
 
 
-def _launcher(kernel, grid, *examples):
-    """A kernel's launch on the current device and stream: of tensors or of their addresses.
+def _current(device):
+    """The current device and its stream, if kernels there take what is on ``device``."""
+    if not _COMPILED:
+        return None
+    driver = triton.runtime.driver.active
+    wanted = driver.get_active_torch_device()
+    if device.type != wanted.type:  # which no launch looks at
+        raise ValueError(f"tensors are on {device}, not on {wanted}")
+    index = driver.get_current_device()
+    return index, driver.get_current_stream(index)
+
+
+def _compiled(kernel, grid, device):
+    """The launch of a kernel that is compiled for a device, and its last arguments.
 
     Triton's own looks at every argument for what to compile, which can take longer than the
     kernel. Here that never changes: grid, constants, dtypes and alignment are always the same.
     """
-    name = kernel.__name__
+    settings = KERNELS[kernel.__name__]
+    constants = settings["constexprs"]
+    dtypes = [_DTYPES[pointer] for pointer in settings["signature"].values()]
+    cells = grid(constants) if callable(grid) else grid
+    compiled = kernel.warmup(*dtypes, grid=cells, **constants, **settings["options"])
+    found = compiled[(*cells, 1, 1)], tuple(constants.values())
+    _LAUNCHES[kernel.__name__, device] = found
+    return found
+
+
+def _interpreted(kernel, grid):
+    """A kernel's launch in Triton's interpreter, which takes tensors."""
+    settings = KERNELS[kernel.__name__]
+    return lambda *args: kernel[grid](*args, **settings["constexprs"], **settings["options"])
+
+
+def _launch(on, kernel, grid, *args):
+    """Launch a kernel, given tensors and addresses.
+
+    For a tensor Triton would ask PyTorch and the driver; an address it takes as it is.
+    """
     if not _COMPILED:
-        settings = {**KERNELS[name]["constexprs"], **KERNELS[name]["options"]}
-        return lambda *args: kernel[grid](*args, **settings)
-    driver = triton.runtime.driver.active
-    device = driver.get_current_device()
-    if (name, device) not in _LAUNCHES:
-        constants, options = KERNELS[name]["constexprs"], KERNELS[name]["options"]
-        cells = grid(constants) if callable(grid) else grid
-        compiled = kernel.warmup(*examples, grid=cells, **constants, **options)
-        _LAUNCHES[name, device] = compiled[(*cells, 1, 1)], tuple(constants.values())
-    launch, last = _LAUNCHES[name, device]
-    stream = driver.get_current_stream(device)
-    return lambda *args: launch(*args, *last, stream=stream)
-
-
-def _launch(kernel, grid, *args):
-    """Launch a kernel once."""
-    _launcher(kernel, grid, *args)(*args)
+        _interpreted(kernel, grid)(*args)
+        return
+    device, stream = on
+    launch, last = _LAUNCHES.get((kernel.__name__, device)) or _compiled(kernel, grid, device)
+    launch(*[x if type(x) is int else x.data_ptr() for x in args], *last, stream=stream)
 
 
 def embedding_sum(table, ids, offsets, *, out=None):
@@ -115,16 +143,18 @@ def embedding_sum(table, ids, offsets, *, out=None):
     D = 128
     T = 131072
     B = 4096
-    _check("table", table, (V, D), torch.float16)
-    _check("ids", ids, (T,), torch.int32)
-    _check("offsets", offsets, (B + 1,), torch.int32)
+    device = table.device
+    _check("table", table, (V, D), torch.float16, device)
+    _check("ids", ids, (T,), torch.int32, device)
+    _check("offsets", offsets, (B + 1,), torch.int32, device)
     if out is None:
-        y = torch.empty((B, D), dtype=torch.float16, device=table.device)
+        y = torch.empty((B, D), dtype=torch.float16, device=device)
     else:
         (y,) = out
-        _check("y", y, (B, D), torch.float16)
+        _check("y", y, (B, D), torch.float16, device)
+    on = _current(device)
     grid = (B,)
-    _launch(embedding_sum_kernel, grid, table, ids, offsets, y)
+    _launch(on, embedding_sum_kernel, grid, table, ids, offsets, y)
     return y
 
 

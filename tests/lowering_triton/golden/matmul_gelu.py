@@ -65,12 +65,16 @@ def matmul_gelu_kernel(
     tl.store(y + offs_m[:, None] * N + offs_n[None, :], mul_3.to(tl.bfloat16), mask=mask_m[:, None])
 
 
-def _check(name, tensor, shape, dtype):
+def _check(name, tensor, shape, dtype, device):
     """Refuse a tensor that the kernels were not written for."""
-    if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+    alike = tensor.shape == shape and tensor.dtype is dtype and tensor.device == device
+    if alike and tensor.is_contiguous() and tensor.data_ptr() % 16 == 0:
+        return
+    if tensor.shape != shape or tensor.dtype is not dtype:
         raise ValueError(f"{name}: {tensor.dtype} {tuple(tensor.shape)}, not {dtype} {shape}")
-    if not tensor.is_contiguous() or tensor.data_ptr() % 16:
-        raise ValueError(f"{name}: must be contiguous and aligned to 16 bytes")
+    if tensor.device != device:
+        raise ValueError(f"{name}: on {tensor.device}, not on {device}")
+    raise ValueError(f"{name}: must be contiguous and aligned to 16 bytes")
 
 
 def matmul_gelu(x, w, c, *, out=None):
@@ -83,14 +87,15 @@ def matmul_gelu(x, w, c, *, out=None):
         raise ValueError(f"M = {M}, not within 1 to 65536")
     K = 4096
     N = 4096
-    _check("x", x, (M, K), torch.bfloat16)
-    _check("w", w, (K, N), torch.bfloat16)
-    _check("c", c, (N,), torch.bfloat16)
+    device = x.device
+    _check("x", x, (M, K), torch.bfloat16, device)
+    _check("w", w, (K, N), torch.bfloat16, device)
+    _check("c", c, (N,), torch.bfloat16, device)
     if out is None:
-        y = torch.empty((M, N), dtype=torch.bfloat16, device=x.device)
+        y = torch.empty((M, N), dtype=torch.bfloat16, device=device)
     else:
         (y,) = out
-        _check("y", y, (M, N), torch.bfloat16)
+        _check("y", y, (M, N), torch.bfloat16, device)
     config = KERNELS["matmul_gelu_kernel"]
     grid = lambda meta: (triton.cdiv(M, meta["BLOCK_M"]) * triton.cdiv(N, meta["BLOCK_N"]),)
     matmul_gelu_kernel[grid](x, w, c, y, M, **config["constexprs"], **config["options"])

@@ -69,12 +69,16 @@ def rms_norm_kernel(
         )
 
 
-def _check(name, tensor, shape, dtype):
+def _check(name, tensor, shape, dtype, device):
     """Refuse a tensor that the kernels were not written for."""
-    if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+    alike = tensor.shape == shape and tensor.dtype is dtype and tensor.device == device
+    if alike and tensor.is_contiguous() and tensor.data_ptr() % 16 == 0:
+        return
+    if tensor.shape != shape or tensor.dtype is not dtype:
         raise ValueError(f"{name}: {tensor.dtype} {tuple(tensor.shape)}, not {dtype} {shape}")
-    if not tensor.is_contiguous() or tensor.data_ptr() % 16:
-        raise ValueError(f"{name}: must be contiguous and aligned to 16 bytes")
+    if tensor.device != device:
+        raise ValueError(f"{name}: on {tensor.device}, not on {device}")
+    raise ValueError(f"{name}: must be contiguous and aligned to 16 bytes")
 
 
 def rms_norm(x, w, *, out=None):
@@ -86,13 +90,14 @@ def rms_norm(x, w, *, out=None):
     if not 1 <= B <= 65536:
         raise ValueError(f"B = {B}, not within 1 to 65536")
     D = 4096
-    _check("x", x, (B, D), torch.float16)
-    _check("w", w, (D,), torch.float16)
+    device = x.device
+    _check("x", x, (B, D), torch.float16, device)
+    _check("w", w, (D,), torch.float16, device)
     if out is None:
-        y = torch.empty((B, D), dtype=torch.float16, device=x.device)
+        y = torch.empty((B, D), dtype=torch.float16, device=device)
     else:
         (y,) = out
-        _check("y", y, (B, D), torch.float16)
+        _check("y", y, (B, D), torch.float16, device)
     config = KERNELS["rms_norm_kernel"]
     grid = lambda meta: (triton.cdiv(B, meta["BLOCK_B"]),)
     rms_norm_kernel[grid](x, w, y, B, **config["constexprs"], **config["options"])
