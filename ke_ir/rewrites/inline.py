@@ -92,8 +92,8 @@ def inlined(
             return source
         if not loads_of(consumer, mine):
             return NoMatch(f"@{consumer.name} does not load %{mine}")
-        for load in loads_of(consumer, mine):
-            got = _replaced(source, consumer, load.result or "", tensors, follows)
+        while loads := loads_of(consumer, mine):
+            got = _replaced(source, consumer, loads[0].result or "", tensors, follows)
             if isinstance(got, NoMatch):
                 return got
             consumer = got
@@ -112,8 +112,9 @@ def _replaced(
     if isinstance(fitted, NoMatch):
         return fitted
     source, consumer = fitted
-    load = facts(consumer).definitions[name]
-    assert isinstance(load, Load)
+    load = facts(consumer).definitions.get(name)
+    if not isinstance(load, Load):  # merged with an equal one by the new tiles
+        return consumer
     fresh = Fresh(consumer)
     names: dict[str, Operand] = dict(
         zip(source.index, (c.name for c in load.coords if isinstance(c, Var)), strict=True)
