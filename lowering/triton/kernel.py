@@ -37,7 +37,6 @@ _LOWER: dict[type[Op], Callable[[Context, Any], None]] = {
 
 _TILE_ELEMENTS_PER_THREAD = 32
 _ACCUMULATORS_PER_THREAD = 64
-_SHORT = 4  # iterations of a loop that the compiler writes out
 
 
 @dataclass(frozen=True)
@@ -361,25 +360,11 @@ def _open_loop(ctx: Context, nest: list[For]) -> str:
         name = ctx.names.new(v.name if v.tile is None else f"{v.name}_start")
         args = [*bounds, *step]
     own = is_innermost(inner) and len(ctx.stages) > 1 and "num_stages" not in ctx.options.knobs
-    if len(nest) == 1 and _is_short(ctx, inner):
-        ctx.out.line(f"for {name} in tl.static_range({', '.join(args)}):")
-    elif own:
+    if own:
         ctx.out.line(f"for {name} in tl.range({', '.join(args)}, num_stages={inner.stages}):")
     else:
         ctx.out.line(f"for {name} in range({', '.join(args)}):")
     return name
-
-
-def _is_short(ctx: Context, s: For) -> bool:
-    """Whether the compiler writes a loop out: its loads then need not wait for one another.
-
-    An average over 3x3x3 places took half the time on an H100.
-    """
-    trips = ctx.trips(s.var)
-    return (
-        s.var.tile is None and s.stages == 1 and is_innermost(s)
-        and trips is not None and trips <= _SHORT
-    )  # fmt: skip
 
 
 def _enter_places(ctx: Context, nest: list[For], step: str) -> None:

@@ -210,19 +210,6 @@ def test_a_loop_of_one_iteration_is_no_loop() -> None:
     assert_same(*run_both(module), ulps=2, terms=64)
 
 
-@pytest.mark.parametrize(("taps", "written"), [(3, "tl.static_range(3)"), (11, "range(11)")])
-def test_short_windows_are_written_out_by_the_compiler(taps: int, written: str) -> None:
-    module = kernel(
-        "(%x: f32[N, 80]) -> (%y: f32[N, 64])", "N = 8",
-        "parallel %i = 0 to N tile 4, %d = 0 to 64 tile 64 {\n%z = full -inf : f32[4, 64]\n"
-        f"%s = for %p = 0 to {taps} carry (%acc = %z) {{\n"
-        "%v = load %x[%i, %d + %p] : f32[4, 64]\n%t = max %acc, %v\nyield %t\n}\n"
-        "store %s, %y[%i, %d]\n}",
-    )  # fmt: skip
-    assert f"for p in {written}:" in lowered(module)
-    assert_same(*run_both(module))
-
-
 def test_a_nest_whose_inner_loop_is_pipelined_is_one_loop() -> None:
     """Else the pipeline would be filled and emptied again for each tap of a window."""
     text = function(lowered(STRUCTURES["conv2d"]))
