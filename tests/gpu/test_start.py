@@ -134,6 +134,30 @@ def test_rows_or_columns_enough_stay_products(m: int, n: int) -> None:
     assert dot(module)[1].precision == "tf32x3"
 
 
+POOL = """op @f(x: f32[64, 64, 66, 130]) -> (y: f32[64, 64, {h}, {w}])
+{{
+  y[b, c, i, j] = max[p in 0 to {p}, q in 0 to {q}](x[b, c, i + p, j + q - 1 else -inf])
+}}"""
+
+
+@pytest.mark.parametrize(("p", "q", "loops"), [(3, 3, 1), (2, 4, 1), (3, 7, 2), (1, 3, 1)])
+def test_short_windows_are_written_out_on_nvidia(p: int, q: int, loops: int) -> None:
+    """Only places at the edge ask where they are, and their loads need not wait for others."""
+    sizes = {"h": 67 - p, "w": 130, "p": p, "q": q}
+    derived, module = begun(NvidiaTarget(), POOL, **sizes)
+    (kernel,) = module.kernels.values()
+    assert len([s for s in statements(kernel.body) if isinstance(s, For)]) == loops
+    small = {"h": 5, "w": 7, "p": p, "q": q}
+    text = POOL.replace("64, 64, 66, 130", f"2, 3, {4 + p}, 8").replace("64, 64, {h}", "2, 3, {h}")
+    derived, module = begun(NvidiaTarget(), text, **small)
+    random = np.random.default_rng(0)
+    inputs = {v.name: random.standard_normal(v.type.sizes({})).astype(np.float32)
+              for v in module.programs["f"].inputs}  # fmt: skip
+    got, want = (interpret_program(m, m.programs["f"], {}, inputs, exact=True)["y"]
+                 for m in (module, derived))  # fmt: skip
+    np.testing.assert_array_equal(got, want)
+
+
 def test_half_precision_stays() -> None:
     derived, module = begun(NvidiaTarget(), LINEAR, t="f16", m=2048, n=2048, k=256)
     assert module == derived
