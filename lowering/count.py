@@ -31,12 +31,14 @@ _PLAIN = {
 }  # fmt: skip
 """Instructions for one element, estimated: special-function ones, and plain ones (else 1)."""
 
-_DOT_FORMATS = {
+DOT_FORMATS = {
     DType.F64: "f64", DType.F32: "f32", DType.F16: "f16", DType.BF16: "bf16", DType.F8E4M3: "f8",
     DType.F8E5M2: "f8", DType.I8: "i8", DType.U8: "i8",
 }  # fmt: skip
-_DOT_PARTS = {"tf32": ("tf32", 1), "tf32_even": ("tf32", 1), "tf32x3": ("tf32", 3),
-              "bf16x3": ("bf16", 3), "bf16x6": ("bf16", 6)}  # fmt: skip
+"""The matrix format of operands of each dtype."""
+DOT_PARTS = {"tf32": ("tf32", 1), "tf32_even": ("tf32", 1), "tf32x3": ("tf32", 3),
+             "bf16x3": ("bf16", 3), "bf16x6": ("bf16", 6)}  # fmt: skip
+"""The format of a product of f32 at each precision below ``ieee``, and how many make one."""
 
 
 @dataclass(frozen=True)
@@ -296,7 +298,7 @@ class _Walker:
     def _dot(self, op: Dot, times: float) -> None:
         a, b = self._scope.type_of(op.a), self._scope.type_of(op.b)
         assert a is not None and b is not None
-        unit, parts = _DOT_PARTS.get(op.precision, (_DOT_FORMATS[a.dtype], 1))
+        unit, parts = DOT_PARTS.get(op.precision, (DOT_FORMATS[a.dtype], 1))
         columns = self._side(b.shape[-1])
         flops = 2.0 * self._elements(a) * columns * parts
         self._tally.matrix[unit] += flops * times

@@ -10,12 +10,21 @@ from ke_ir.derive.emit import Context, Emitted, Emitter, parameters
 from ke_ir.derive.footprint import peak_bytes
 from ke_ir.derive.groups import Group, form_groups
 from ke_ir.derive.moments import in_one_pass
-from ke_ir.derive.normal import Node, Normalizer, before, hi_of, lo_of, references
+from ke_ir.derive.normal import (
+    Node,
+    Normalizer,
+    before,
+    chunk_size,
+    hi_of,
+    lo_of,
+    references,
+    unclipped,
+)
 from ke_ir.derive.recurrent import Part, split
 from ke_ir.derive.scans import as_scan
 from ke_ir.derive.split import split_large
 from ke_ir.derive.tiles import ELEMENTS, Tiler
-from ke_ir.expr import Bin, Call, Dim, Expr, Num, Range, Ref, evaluate_int, rewrite, walk
+from ke_ir.expr import Bin, Dim, Expr, Num, Range, Ref, evaluate_int, rewrite, walk
 from ke_ir.intervals import Interval
 from ke_ir.ir import (
     Item,
@@ -190,10 +199,10 @@ class _Derivation:
     def extent(self, r: Range) -> int | None:
         """Size of a range at the default sizes; None if it depends on data or other indices."""
         lo, hi = lo_of(r), hi_of(r)
-        if isinstance(hi, Call) and hi.fn == "min" and isinstance(lo, Bin):  # a chunk
-            hi = hi.args[0]
-        if isinstance(hi, Bin) and (hi.op, hi.lhs) == ("+", lo) and isinstance(hi.rhs, Num):
-            return int(hi.rhs.value)
+        hi = unclipped(hi) if isinstance(lo, Bin) else hi
+        size = chunk_size(lo, hi)
+        if size is not None:
+            return size
         try:
             return evaluate_int(hi, self.sizes) - evaluate_int(lo, self.sizes)
         except (KeyError, ValueError):

@@ -145,6 +145,17 @@ def lo_of(r: Range) -> Expr:
     return Num(0) if r.lo is None else r.lo
 
 
+def unclipped(hi: Expr) -> Expr:
+    """The upper bound of a chunk, also of the last one, which ends where its range does."""
+    return hi.args[0] if isinstance(hi, Call) and hi.fn == "min" else hi
+
+
+def chunk_size(lo: Expr, hi: Expr) -> int | None:
+    """How many indices there are from ``lo`` to ``lo + n``, for a number n; None for other ends."""
+    size = hi.rhs if isinstance(hi, Bin) and (hi.op, hi.lhs) == ("+", lo) else None
+    return int(size.value) if isinstance(size, Num) else None
+
+
 def is_dense(r: Range) -> bool:
     """True for a range from 0 to a size known from the dims."""
     return lo_of(r) == Num(0) and not any(isinstance(n, Ref | Var) for n in walk(hi_of(r)))

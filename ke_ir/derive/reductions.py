@@ -9,9 +9,10 @@ from itertools import combinations
 
 from ke_ir.derive.access import Access, dtype_span
 from ke_ir.derive.builder import Val
+from ke_ir.derive.normal import chunk_size, unclipped
 from ke_ir.derive.padding import Constant, Padding
 from ke_ir.derive.scalar import int_dtype
-from ke_ir.expr import Bin, Call, Expr, Num, Range, Reduce, Ref, Var, substitute, variables, walk
+from ke_ir.expr import Bin, Expr, Num, Range, Reduce, Ref, Var, substitute, variables, walk
 from ke_ir.intervals import ANY, Interval, interval
 from ke_ir.ir import LoopVar
 from ke_ir.types import DType
@@ -224,18 +225,17 @@ def neutral_value(kind: str, dtype: DType) -> Constant:
 
 def _is_whole_chunk(v: LoopVar) -> bool:
     """True where the chunk of a range is tiles without padding."""
-    size = v.hi.rhs if isinstance(v.hi, Bin) and (v.hi.op, v.hi.lhs) == ("+", v.lo) else None
-    return isinstance(size, Num) and int(size.value) % (v.tile or 1) == 0
+    size = chunk_size(v.lo, v.hi)
+    return size is not None and size % (v.tile or 1) == 0
 
 
 def runs_once(loop: Loop) -> bool:
     """True if a loop is one tile at any size: over a range, or over a chunk of one."""
-    hi = loop.hi.args[0] if isinstance(loop.hi, Call) and loop.hi.fn == "min" else loop.hi
-    if isinstance(hi, Bin) and (hi.op, hi.lhs) == ("+", loop.lo):
-        hi = hi.rhs
-    elif loop.lo != Num(0):
-        return False
-    return isinstance(hi, Num) and hi.value <= (loop.tile or 1)
+    hi = unclipped(loop.hi)
+    size = chunk_size(loop.lo, hi)
+    if size is None and loop.lo == Num(0) and isinstance(hi, Num):
+        size = int(hi.value)
+    return size is not None and size <= (loop.tile or 1)
 
 
 class Fold(Accumulator):

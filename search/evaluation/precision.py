@@ -11,6 +11,7 @@ from ke_ir.ops import Dot
 from ke_ir.ops.base import Op, Stmt
 from ke_ir.scope import TypeScope
 from ke_ir.types import DType
+from lowering.count import DOT_FORMATS, DOT_PARTS
 from search.evaluation.parts import parts_of
 
 if TYPE_CHECKING:
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
 _DOT_ROUNDOFF = {"tf32": 2.0**-10, "tf32_even": 2.0**-10, "tf32x3": 2.0**-22,
                  "bf16x3": 2.0**-16, "bf16x6": 2.0**-24}  # fmt: skip
 """Relative error of one product of f32 operands at each precision below ``ieee``."""
-_DOT_PARTS = {"tf32": ("tf32", 1), "tf32_even": ("tf32", 1), "tf32x3": ("tf32", 3),
-              "bf16x3": ("bf16", 3), "bf16x6": ("bf16", 6)}  # fmt: skip
-"""The matrix format in which each is computed, and how many products make one."""
-_FORMATS = {
-    DType.F64: "f64", DType.F32: "f32", DType.F16: "f16", DType.BF16: "bf16", DType.F8E4M3: "f8",
-    DType.F8E5M2: "f8", DType.I8: "i8", DType.U8: "i8",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,9 +67,9 @@ def _formats(dots: set[tuple[DType, str]]) -> tuple[tuple[str, int], ...]:
     found = set()
     for dtype, precision in dots:
         if precision == "ieee":
-            found.add((_FORMATS.get(dtype, "f32"), 1))
+            found.add((DOT_FORMATS.get(dtype, "f32"), 1))
         else:
-            found.add(_DOT_PARTS[precision])
+            found.add(DOT_PARTS[precision])
     return tuple(sorted(found))
 
 

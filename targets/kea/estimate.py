@@ -31,10 +31,10 @@ from ke_ir.ops import (
 from ke_ir.ops.base import Op, Stmt
 from ke_ir.scope import TypeScope
 from ke_ir.types import DType, TileType
+from lowering.count import DOT_PARTS
 from targets.kea.archs import Arch
 from targets.made_up import reach
 
-_PASSES = {"ieee": 1, "tf32": 1, "tf32_even": 1, "tf32x3": 3, "bf16x3": 3, "bf16x6": 6}
 _VECTOR_UNARY = ("abs", "neg", "not")
 _ITERATIVE = {"div": 8, "floordiv": 8, "mod": 8, "pow": 8}
 
@@ -207,7 +207,8 @@ class _KernelCost:
         rows = self.c["dpe_rows"]
         streamed = min(math.ceil(m / rows) * n, math.ceil(n / rows) * m)
         depth = math.ceil(k / (self.c["dpe_depth_bytes"] / size))
-        return "dpe", float(batch * _PASSES[s.precision] * depth * streamed)
+        _, passes = DOT_PARTS.get(s.precision, ("", 1))
+        return "dpe", float(batch * passes * depth * streamed)
 
 
 def _tile_bytes(t: TileType) -> int:
