@@ -10,16 +10,8 @@ from ke_ir.derive.emit import Context, Emitted, Emitter, parameters
 from ke_ir.derive.footprint import peak_bytes
 from ke_ir.derive.groups import Group, form_groups
 from ke_ir.derive.moments import in_one_pass
-from ke_ir.derive.normal import (
-    Node,
-    Normalizer,
-    before,
-    chunk_size,
-    hi_of,
-    lo_of,
-    references,
-    unclipped,
-)
+from ke_ir.derive.node import Node, before, chunk_size, hi_of, lo_of, references, unclipped
+from ke_ir.derive.normal import Normalizer
 from ke_ir.derive.recurrent import Part, split
 from ke_ir.derive.scans import as_scan
 from ke_ir.derive.split import split_large

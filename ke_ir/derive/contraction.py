@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ke_ir.derive.builder import Val
-from ke_ir.derive.normal import Node, free_indices
+from ke_ir.derive.node import Node, free_indices
 from ke_ir.derive.padding import Padding, is_affine
 from ke_ir.derive.reductions import Accumulator, Nest
 from ke_ir.expr import Bin, Expr, Neg, Num, Range, Reduce, Ref

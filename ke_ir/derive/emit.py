@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ke_ir.derive.builder import Builder, Val
 from ke_ir.derive.contraction import Contraction, DotProduct
 from ke_ir.derive.groups import Group
-from ke_ir.derive.normal import Node
+from ke_ir.derive.node import Node
 from ke_ir.derive.reductions import Accumulator, Nest, accumulator, runs_once
 from ke_ir.derive.scans import Prefixes
 from ke_ir.derive.states import States

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ke_ir.derive.normal import Node, references
+from ke_ir.derive.node import Node, references
 from ke_ir.expr import Expr, Range, Var
 
 ENOUGH = 512

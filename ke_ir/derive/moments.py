@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 from ke_ir.derive.groups import COLUMNS
-from ke_ir.derive.normal import Node, free_indices, hi_of, is_dense
+from ke_ir.derive.node import Node, free_indices, hi_of, is_dense
 from ke_ir.derive.split import LARGE, chunks, columns_of
 from ke_ir.derive.tiles import below, power
 from ke_ir.expr import Bin, Call, Expr, Num, Range, Reduce, Ref, Var, children, substitute, walk

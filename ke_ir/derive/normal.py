@@ -7,9 +7,10 @@ those inside a reduction whose range depends on data, which stay where they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from ke_ir.derive.node import Node, State, before, free_indices, hi_of, is_dense, lo_of, references
 from ke_ir.expr import (
     Bin,
     Call,
@@ -30,7 +31,6 @@ from ke_ir.expr import (
 from ke_ir.ir import OpDef
 from ke_ir.ranges import EquationRanges, infer_ranges
 from ke_ir.recurrence import Recurrence, elements
-from ke_ir.types import DType
 
 LARGEST = 1000
 DEEPEST = 60
@@ -38,133 +38,6 @@ DEEPEST = 60
 SHARED = 48
 """As many nodes are enough where it would be computed again and again: read in several places, or
 by a reduction."""
-
-
-@dataclass(frozen=True)
-class Scan:
-    """Prefixes along the index ``along``, or suffixes (``reverse``).
-
-    Only the places where ``live`` holds add anything (None: all do).
-    """
-
-    kind: str
-    along: str
-    reverse: bool
-    live: Expr | None
-
-
-@dataclass(frozen=True)
-class State:
-    """A value that is carried along an index, upwards or in ``reverse``, with all of ``together``.
-
-    ``start`` is what it is before the first step, None if no step asks for the one before.
-    ``dtype`` is known once those of all nodes are.
-    """
-
-    along: str
-    reverse: bool
-    start: Expr | None
-    together: frozenset[str]
-    dtype: DType | None = None
-
-
-def before(name: str) -> str:
-    """What the carried value of the step before is called in expressions."""
-    return f"{name}'before"
-
-
-@dataclass(frozen=True)
-class Node:
-    """``name[indices] = expr``, with all ranges given.
-
-    ``expr`` is pointwise, or a reduction of a pointwise body; with a ``scan`` it is what one place
-    adds, with a ``state`` the value at one step. Indices start at 0. ``origin`` is the equation
-    that it is of. ``beside`` names the reduction whose result it needs, of the same tile.
-    """
-
-    name: str
-    indices: tuple[Range, ...]
-    expr: Expr
-    scan: Scan | None = None
-    state: State | None = None
-    origin: str = ""
-    beside: str = ""
-
-    @property
-    def is_reduction(self) -> bool:
-        return isinstance(self.expr, Reduce)
-
-    @property
-    def index_names(self) -> tuple[str, ...]:
-        return tuple(r.name for r in self.indices)
-
-    @property
-    def inner(self) -> tuple[Range, ...]:
-        """Ranges of the reduction; empty for a pointwise node."""
-        return self.expr.ranges if isinstance(self.expr, Reduce) else ()
-
-    def rewritten(self, fn: Callable[[Expr], Expr | None]) -> Node:
-        """With its expressions rewritten, as by ``rewrite``."""
-        state = self.state
-        if state is not None and state.start is not None:
-            state = replace(state, start=rewrite(state.start, fn))
-        return replace(self, expr=rewrite(self.expr, fn), state=state)
-
-    def renamed(self, names: Mapping[str, str]) -> Node:
-        """With other names for the indices on the left."""
-        values = {a: Var(b) for a, b in names.items()}
-        scan = self.scan
-        if scan is not None:
-            live = None if scan.live is None else substitute(scan.live, values)
-            scan = replace(scan, along=names.get(scan.along, scan.along), live=live)
-        state = self.state
-        if state is not None:
-            start = None if state.start is None else substitute(state.start, values)
-            state = replace(state, along=names.get(state.along, state.along), start=start)
-        return Node(
-            self.name,
-            tuple(
-                replace(r, name=names.get(r.name, r.name), hi=substitute(hi_of(r), values))
-                for r in self.indices
-            ),
-            substitute(self.expr, values),
-            scan,
-            state,
-            self.origin,
-            self.beside,
-        )
-
-
-def hi_of(r: Range) -> Expr:
-    """The upper bound of a range that has been inferred."""
-    assert r.hi is not None
-    return r.hi
-
-
-def lo_of(r: Range) -> Expr:
-    return Num(0) if r.lo is None else r.lo
-
-
-def unclipped(hi: Expr) -> Expr:
-    """The upper bound of a chunk, also of the last one, which ends where its range does."""
-    return hi.args[0] if isinstance(hi, Call) and hi.fn == "min" else hi
-
-
-def chunk_size(lo: Expr, hi: Expr) -> int | None:
-    """How many indices there are from ``lo`` to ``lo + n``, for a number n; None for other ends."""
-    size = hi.rhs if isinstance(hi, Bin) and (hi.op, hi.lhs) == ("+", lo) else None
-    return int(size.value) if isinstance(size, Num) else None
-
-
-def is_dense(r: Range) -> bool:
-    """True for a range from 0 to a size known from the dims."""
-    return lo_of(r) == Num(0) and not any(isinstance(n, Ref | Var) for n in walk(hi_of(r)))
-
-
-def free_indices(e: Expr) -> list[str]:
-    """Indices that ``e`` uses and does not bind, in order of first appearance."""
-    bound = {r.name for n in walk(e) if isinstance(n, Reduce) for r in n.ranges}
-    return [v for v in variables(e) if v not in bound]
 
 
 class Normalizer:
@@ -420,14 +293,6 @@ def _with_states(e: Expr, r: Recurrence) -> Expr:
         return None
 
     return rewrite(e, change)
-
-
-def references(node: Node) -> list[Ref]:
-    """All elements that a node reads."""
-    exprs = [node.expr, *(hi_of(r) for r in node.indices)]
-    if node.state is not None and node.state.start is not None:
-        exprs.append(node.state.start)
-    return [n for e in exprs for n in walk(e) if isinstance(n, Ref)]
 
 
 def is_large(e: Expr, again: bool) -> bool:

@@ -9,7 +9,7 @@ from itertools import combinations
 
 from ke_ir.derive.access import Access, dtype_span
 from ke_ir.derive.builder import Val
-from ke_ir.derive.normal import chunk_size, unclipped
+from ke_ir.derive.node import chunk_size, unclipped
 from ke_ir.derive.padding import Constant, Padding
 from ke_ir.derive.scalar import int_dtype
 from ke_ir.expr import Bin, Expr, Num, Range, Reduce, Ref, Var, substitute, variables, walk

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ke_ir.derive.builder import Val
-from ke_ir.derive.normal import Node, Scan, free_indices, hi_of, lo_of
+from ke_ir.derive.node import Node, Scan, free_indices, hi_of, lo_of
 from ke_ir.derive.reductions import COMBINE, Accumulator, Fold, Loop, Nest, neutral_value
 from ke_ir.expr import Bin, Expr, Num, Range, Reduce, Ref, Var, substitute, walk
 from ke_ir.ir import LoopVar

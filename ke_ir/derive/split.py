@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ke_ir.derive.groups import COLUMNS
-from ke_ir.derive.normal import Node, hi_of, is_dense
+from ke_ir.derive.node import Node, hi_of, is_dense
 from ke_ir.derive.tiles import below, power
 from ke_ir.expr import Bin, Call, Expr, Num, Range, Reduce, Ref, Var, variables, walk
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ke_ir.derive.builder import Val
-from ke_ir.derive.normal import Node, before
+from ke_ir.derive.node import Node, before
 from ke_ir.derive.reductions import Accumulator, Nest
 from ke_ir.expr import Num, Reduce
 from ke_ir.ir import LoopVar

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ke_ir.derive.contraction import Contraction
 from ke_ir.derive.groups import Group
-from ke_ir.derive.normal import Node, free_indices, hi_of, lo_of, references
+from ke_ir.derive.node import Node, free_indices, hi_of, lo_of, references
 from ke_ir.derive.padding import is_affine
 from ke_ir.derive.reductions import Loop, plain_loop
 from ke_ir.derive.scans import scan_loop
