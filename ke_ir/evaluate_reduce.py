@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ke_ir.evaluate_scan import prefixes
+from ke_ir.evaluate_scatter import scattered
 from ke_ir.evaluate_values import (
     Array,
     Env,
@@ -38,7 +39,9 @@ def reduction(ev: Evaluator, e: Reduce, env: Env) -> Val:
     found = prefixes(ev, e, env)
     if found is not None:
         return found
-    return _Reduction(ev, e, env, _bind(ev, e, env)).value()
+    inside = _bind(ev, e, env)
+    found = scattered(ev, e, inside)
+    return _Reduction(ev, e, env, inside).value() if found is None else found
 
 
 def _bind(ev: Evaluator, e: Reduce, env: Env) -> Env:

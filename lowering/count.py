@@ -361,6 +361,10 @@ class _Walker:
             else:
                 writes[name] = max(writes.get(name, 0.0), found)
             if isinstance(access.op, Accumulate):
+                # The tensor is filled first; then each element is read and written back.
+                whole = float(math.prod(tensor.sizes(self._dims)) * tensor.dtype.bytes)
+                reads[name] = max(reads.get(name, 0.0), found)
+                writes[name] = max(writes[name], found + whole)
                 traffic += access.traffic
         return KernelWork(
             name=self._kernel.name,

@@ -14,6 +14,7 @@ from ke_ir.derive.node import Node, before, chunk_size, hi_of, lo_of, references
 from ke_ir.derive.normal import Normalizer
 from ke_ir.derive.recurrent import Part, split
 from ke_ir.derive.scans import as_scan
+from ke_ir.derive.scatter import as_scatter
 from ke_ir.derive.split import split_large
 from ke_ir.derive.tiles import ELEMENTS, Tiler
 from ke_ir.expr import Bin, Dim, Expr, Num, Range, Ref, evaluate_int, rewrite, walk
@@ -171,6 +172,9 @@ class _Derivation:
     def emitted(self) -> list[tuple[Group, Emitted]]:
         nodes = [as_scan(n) for n in Normalizer(self.op).nodes()]
         kinds = node_kinds(nodes, self.tensors)
+        scattered = self.scattered(nodes, kinds)
+        nodes = [made for n in nodes for made in scattered.get(n.name, [n])]
+        kinds = node_kinds(nodes, self.tensors)
         once = in_one_pass(nodes, self.extent, ELEMENTS * 4 // self.context.real.bytes)
         rest = [n for n in nodes if n.name not in once]
         once |= split_large(rest, self.extent, self.contractions(rest, kinds))
@@ -187,6 +191,18 @@ class _Derivation:
             emitted.append((g, self.emit(g, stored, self.contractions(g.members, kinds))))
             self.record(emitted[-1][1], stored)
         return emitted
+
+    def scattered(self, nodes: Sequence[Node], kinds: Mapping[str, DType]) -> dict[str, list[Node]]:
+        """What to put in place of reductions whose terms data assign to elements, by name."""
+        made: dict[str, list[Node]] = {}
+        for n in nodes:
+            out, is_float = self.context.outputs.get(n.name), kinds[n.name].is_float
+            # Integers are accumulated in a width of their own.
+            direct = out is None or (is_float and out.dtype is self.context.real)
+            found = as_scatter(n, self.extent, is_float, direct)
+            if found is not None:
+                made[n.name] = found
+        return made
 
     def extent(self, r: Range) -> int | None:
         """Size of a range at the default sizes; None if it depends on data or other indices."""

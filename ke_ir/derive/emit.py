@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from ke_ir.derive.builder import Builder, Val
 from ke_ir.derive.contraction import Contraction, DotProduct
 from ke_ir.derive.groups import Group
-from ke_ir.derive.node import Node
+from ke_ir.derive.node import Node, Scatter, hi_of
 from ke_ir.derive.reductions import Accumulator, Nest, accumulator, runs_once
+from ke_ir.derive.scalar import int_dtype
 from ke_ir.derive.scans import Prefixes
 from ke_ir.derive.states import States
 from ke_ir.derive.tiles import Plan
-from ke_ir.expr import Expr, Range, Reduce, Ref, substitute, variables, walk
-from ke_ir.intervals import Interval
+from ke_ir.expr import Bin, Call, Expr, Num, Range, Reduce, Ref, Var, substitute, variables, walk
+from ke_ir.intervals import Interval, interval
 from ke_ir.ir import For, LoopVar, Parallel, Param, Yield, defined_names
-from ke_ir.ops import Store
+from ke_ir.ops import Accumulate, Store
 from ke_ir.ops.base import Op, Stmt
 from ke_ir.types import DType, TensorType
 
@@ -83,6 +84,8 @@ class Emitter:
         for batch in batches(self.group, self.plan):
             if batch[0].is_reduction:
                 self.reductions(batch)
+            elif batch[0].scatter is not None:
+                self.scatter(batch[0], batch[0].scatter)
             else:
                 self.pointwise(batch)
         return self.emitted(vars_)
@@ -155,6 +158,49 @@ class Emitter:
             return self.b.for_loop(var, span, [], lambda _: level(i + 1), (), loops[i].stages)
 
         level(0)
+
+    def scatter(self, node: Node, s: Scatter) -> None:
+        """Accumulate a member's values where they belong."""
+        v = self.nest.value(node.expr)
+        dtype = self.accumulated(node, s, v)
+        out = self.context.outputs.get(node.name)
+        tensor = node.name if out is not None and out.dtype is dtype else self.stored[node.name]
+        if tensor != node.name or out is None:
+            self.writes[tensor] = TensorType(dtype, s.shape)
+        coords, axes = self.nest.coordinates(self.live_places(node, s))
+        v = self.b.cast(v, dtype)
+        v = self.b.permuted(self.b.spread(v, self.b.ordered(axes)), axes)
+        self.b.effect(Accumulate(s.kind, str(v.x), tensor, coords))
+
+    def live_places(self, node: Node, s: Scatter) -> list[Expr]:
+        """The places, -1 where a tile reaches past the terms: what is read there is made up."""
+        loops = {n: p for p in self.plan.parallel for n in p.members}
+        past: Expr | None = None
+        for r in node.indices:
+            tile, hi = loops[r.name].tile, hi_of(r)
+            whole = tile is None or (isinstance(hi, Num) and int(hi.value) % tile == 0)
+            if r.name in s.terms and not whole:
+                c = Bin("<", Var(r.name), hi)
+                past = c if past is None else Bin("and", past, c)
+        if past is None:
+            return list(s.places)
+        at = next(k for k, p in enumerate(s.places) if not isinstance(p, Var))
+        live = Call("select", (past, s.places[at], Num(-1)))
+        return [live if k == at else p for k, p in enumerate(s.places)]
+
+    def accumulated(self, node: Node, s: Scatter, v: Val) -> DType:
+        """The dtype of a scatter: integers in i32 if no sum of them can leave it."""
+        if v.dtype.is_float:
+            return self.context.real
+        if s.kind != "add":
+            return int_dtype(v.span)
+        count: int | None = 1
+        for r in node.indices:
+            if r.name in s.terms:
+                n = self.nest.dim_span(hi_of(r)).hi
+                count = None if n is None or count is None else count * n
+        ends = {"a": v.span, "b": Interval(0, count)}
+        return int_dtype(interval(Bin("*", Var("a"), Var("b")), {}, ends))
 
     def finish(self, node: Node, v: Val) -> None:
         """Keep a member's value for those after it, and write it where it is wanted."""
@@ -275,16 +321,16 @@ def parameters(
 ) -> tuple[tuple[Param, ...], tuple[Param, ...]]:
     """Inputs and outputs of the kernel, in the order in which they are known."""
     ins = tuple(Param(n, t) for n, t in tensors.items() if n in e.reads)
-    stored = {s.tensor for s in _stores(e.parallel.body)}
+    stored = {s.tensor for s in _writes(e.parallel.body)}
     outs = [Param(n, t) for n, t in context.outputs.items() if n in stored]
     return ins, (*outs, *(Param(n, t) for n, t in e.writes.items()))
 
 
-def _stores(body: Sequence[Stmt]) -> list[Store]:
-    out: list[Store] = []
+def _writes(body: Sequence[Stmt]) -> list[Store | Accumulate]:
+    out: list[Store | Accumulate] = []
     for s in body:
-        if isinstance(s, Store):
+        if isinstance(s, Store | Accumulate):
             out.append(s)
         elif isinstance(s, For):
-            out += _stores(s.body)
+            out += _writes(s.body)
     return out

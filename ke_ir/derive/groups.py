@@ -102,7 +102,9 @@ def _place(
     """The group that a node joins; None for a new one. It may not stand before ``latest``."""
     for at in range(len(groups) - 1, max(latest, 0) - 1, -1):
         g = groups[at]
-        mapping = _mapping(node, g)
+        # What is scattered is complete only when all programs have ended.
+        apart = node.scatter is not None or g.members[0].scatter is not None
+        mapping = None if apart else _mapping(node, g)
         if mapping is None:
             continue
         uses = at == latest

@@ -50,6 +50,25 @@ class State:
     dtype: DType | None = None
 
 
+@dataclass(frozen=True)
+class Scatter:
+    """Where each value is accumulated, by ``kind``: at ``places`` of a tensor of this ``shape``.
+
+    A value whose place is outside goes nowhere. ``terms`` are the indices that are no index of the
+    tensor: several of their values may go to one element.
+    """
+
+    kind: str
+    places: tuple[Expr, ...]
+    shape: tuple[Expr, ...]
+    terms: tuple[str, ...]
+
+    def changed(self, fn: Callable[[Expr], Expr], names: Mapping[str, str]) -> Scatter:
+        """With its places changed, and other names for the terms."""
+        terms = tuple(names.get(t, t) for t in self.terms)
+        return replace(self, places=tuple(map(fn, self.places)), terms=terms)
+
+
 def before(name: str) -> str:
     """What the carried value of the step before is called in expressions."""
     return f"{name}'before"
@@ -60,8 +79,9 @@ class Node:
     """``name[indices] = expr``, with all ranges given.
 
     ``expr`` is pointwise, or a reduction of a pointwise body; with a ``scan`` it is what one place
-    adds, with a ``state`` the value at one step. Indices start at 0. ``origin`` is the equation
-    that it is of. ``beside`` names the reduction whose result it needs, of the same tile.
+    adds, with a ``state`` the value at one step, with a ``scatter`` what is accumulated into the
+    tensor ``name``, whose indices are others. Indices start at 0. ``origin`` is the equation that
+    it is of. ``beside`` names the reduction whose result it needs, of the same tile.
     """
 
     name: str
@@ -71,6 +91,7 @@ class Node:
     state: State | None = None
     origin: str = ""
     beside: str = ""
+    scatter: Scatter | None = None
 
     @property
     def is_reduction(self) -> bool:
@@ -90,7 +111,8 @@ class Node:
         state = self.state
         if state is not None and state.start is not None:
             state = replace(state, start=rewrite(state.start, fn))
-        return replace(self, expr=rewrite(self.expr, fn), state=state)
+        scatter = self.scatter and self.scatter.changed(lambda e: rewrite(e, fn), {})
+        return replace(self, expr=rewrite(self.expr, fn), state=state, scatter=scatter)
 
     def renamed(self, names: Mapping[str, str]) -> Node:
         """With other names for the indices on the left."""
@@ -114,6 +136,7 @@ class Node:
             state,
             self.origin,
             self.beside,
+            self.scatter and self.scatter.changed(lambda e: substitute(e, values), names),
         )
 
 
@@ -154,4 +177,6 @@ def references(node: Node) -> list[Ref]:
     exprs = [node.expr, *(hi_of(r) for r in node.indices)]
     if node.state is not None and node.state.start is not None:
         exprs.append(node.state.start)
+    if node.scatter is not None:
+        exprs += node.scatter.places
     return [n for e in exprs for n in walk(e) if isinstance(n, Ref)]

@@ -2,8 +2,10 @@
 
 The counts are lower bounds, so that a time below the floor is a fault of the measurement and not
 a clever kernel: every input read once and every output written once; operations under a condition
-on indices only as often as it holds; under a condition on data, not at all. Of what is gathered,
-as many different rows count as uniformly random indices touch, which is what kernels are timed on.
+on indices only as often as it holds; under a condition on data, not at all. Nor do comparisons of
+all pairs count, where data are compared with an index or with one another: scattering and sorting
+make far fewer. Of what is gathered, as many different rows count as uniformly random indices touch,
+which is what kernels are timed on.
 """
 
 from __future__ import annotations
@@ -15,7 +17,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ke_ir.expr import Bin, Call, Expr, Neg, Num, Reduce, Ref, Var, children, evaluate_int, walk
+from ke_ir.expr import (
+    COMPARISONS,
+    Bin,
+    Call,
+    Expr,
+    Neg,
+    Num,
+    Reduce,
+    Ref,
+    Var,
+    children,
+    evaluate_int,
+    walk,
+)
 from ke_ir.ranges import EquationRanges, infer_ranges
 from search.evaluation.verdict import Roofline
 
@@ -218,6 +233,8 @@ class _Counter:
         self, er: EquationRanges, e: Reduce, around: set[str], share: float
     ) -> tuple[float, float]:
         inside = around | {r.name for r in e.ranges}
+        if any(_of_pairs(n) for n in walk(e.body)):
+            return 0.0, 0.0
         factors = _factors(e.body)
         refs = [f for f in factors if isinstance(f, Ref)]
         if e.kind == "sum":
@@ -306,6 +323,16 @@ def _factors(e: Expr) -> list[Expr]:
     if isinstance(e, Bin) and e.op == "*":
         return _factors(e.lhs) + _factors(e.rhs)
     return [e]
+
+
+def _of_pairs(e: Expr) -> bool:
+    """True for a comparison of data that is made for each pair of what its two sides go over."""
+    if not (isinstance(e, Bin) and e.op in COMPARISONS) or not any(
+        isinstance(n, Ref) for n in walk(e)
+    ):
+        return False
+    one, other = _names(e.lhs), _names(e.rhs)
+    return not (one <= other or other <= one)
 
 
 def _names(e: Expr) -> frozenset[str]:

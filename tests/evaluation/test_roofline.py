@@ -77,6 +77,27 @@ def test_a_condition_on_data_promises_nothing() -> None:
     assert c.vector_flops < 1
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "sum[l](select(i[l] == j, x[l], 0.0))",
+        "sum[l](select(i[j] == l and x[l] > 0.0, x[l], 0.0))",
+        "sum[l](select(x[l] > x[j], 1, 0))",
+    ],
+)
+def test_comparisons_of_all_pairs_promise_nothing(body: str) -> None:
+    """Scattering and sorting make fewer."""
+    c = cost(f"op @p(i: i32[4096], x: f32[4096]) -> (y: f32[4096]) {{ y[j] = {body} }}")
+    assert c.vector_flops < 4096
+    assert c.bytes >= 4096 * 8
+
+
+def test_a_comparison_within_one_row_counts_its_sum() -> None:
+    c = cost("op @p(x: f32[64, 64]) -> (y: f32[64]) "
+             "{ y[j] = sum[l](select(x[j, l] > 0.0, x[j, l], 0.0)) }")  # fmt: skip
+    assert c.vector_flops >= 64 * 64
+
+
 def test_a_product_of_three_may_be_reassociated() -> None:
     c = cost("op @m(a: f32[8, 8], b: f32[8, 8], c: f32[8, 8]) -> (y: f32[8, 8]) "
              "{ y[i, j] = sum[k, l](a[i, k] * b[k, l] * c[l, j]) }")  # fmt: skip

@@ -180,3 +180,20 @@ def test_what_is_computed_once_is_timed_apart() -> None:
         every = parse(TEXT.replace("once {", "").replace("(%t)\n  }", "(%t)"))
         each = time(every, every.programs["linear"], {}, dims)
         assert "once_seconds" not in each.detail and each.seconds > whole.seconds
+
+
+def test_what_starts_from_the_identity_is_written_as_a_whole() -> None:
+    """A few terms added to a large output: all of it goes to memory all the same."""
+    text = """
+kernel @k(%x: f32[N], %i: i32[N]) -> (%y: f32[V])
+dims N = 64, V = 4194304
+{ parallel %n = 0 to N tile 64 {
+ %v = load %i[%n] : i32[64]
+ %a = load %x[%n] : f32[64]
+ accumulate add %a, %y[%v]
+} }
+"""
+    spec = load("kea2").spec
+    timing = simulated(text)
+    assert timing.seconds >= 4 * 4194304 / spec.dram_bytes_per_s
+    assert timing.kind is Kind.SIMULATED

@@ -1,7 +1,7 @@
 """Writes at places that data or numbers say, as what each element of the result reads.
 
-Where data say the place, an element looks for those that were written to it: a sum over all of
-them, which is quadratic, but a meaning.
+Where data say the place, an element is the sum of what was written to it, among all writes;
+derivation makes one atomic write of each (``ke_ir.derive.scatter``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ke_ir.importers.aten.indexing import wrapped_index
 from ke_ir.importers.aten.pointwise import Operand, Scalar, element, scaled, where
 from ke_ir.importers.aten.sorting import flattened, one_if, put
 from ke_ir.importers.aten.views import broadcast, outside, place
-from ke_ir.importers.graph import Index, Value, constant, literal, numeric
+from ke_ir.importers.graph import At, Index, Value, constant, literal, numeric
 from ke_ir.importers.index import add, equal, floordiv, mod, mul, number, product, reshaped, sub
 from ke_ir.importers.registry import Node, Unsupported, aten
 from ke_ir.types import DType
@@ -47,12 +47,29 @@ def identity(kind: str, dtype: DType) -> Expr:
 
 
 class Writes:
-    """What is written to an element of a tensor along one dim: ``hit`` and ``value`` of the
-    ``j``-th write."""
+    """What is written to an element of a tensor: ``hit`` and ``value`` of the ``j``-th write.
 
-    def __init__(self, node: Node, count: Expr, hit: Callable[[Index, Expr], Expr],
-                 value: Callable[[Index, Expr], Expr]) -> None:  # fmt: skip
-        self.node, self.count, self.hit, self.value = node, count, hit, value
+    Which element it is written to, ``hit``, depends on its indices of ``dims`` alone.
+    """
+
+    def __init__(
+        self, node: Node, dims: Sequence[int], count: Expr, hit: Callable[[Index, Expr], Expr],
+        value: Callable[[Index, Expr], Expr],
+    ) -> None:  # fmt: skip
+        self.node, self.dims, self.count, self.hit, self.value = node, dims, count, hit, value
+
+    def of_place(self, suffix: str, e: Callable[[Index], Expr]) -> At:
+        """An integer for each element, stored once for all that differ in other dims only."""
+        shape = self.node.shape
+
+        def with_others(own: Index) -> Expr:
+            given = dict(zip(self.dims, own, strict=True))
+            return e([given.get(d, Num(0)) for d in range(len(shape))])
+
+        made = self.node.builder.define(
+            f"{self.node.name}_{suffix}", [shape[d] for d in self.dims], DType.I64, with_others
+        )
+        return lambda i: made[[i[d] for d in self.dims]]
 
     def reduce(self, kind: str, i: Index, e: Callable[[Expr], Expr], none: Expr) -> Expr:
         return self.node.reduce(kind, [self.count], lambda j: Call(
@@ -71,37 +88,38 @@ class Writes:
 
     def replacing(self, x: Value) -> Value:
         """``x`` with the last of the writes to each element."""
-        last = self.node.builder.define(
-            f"{self.node.name}_last", self.node.shape, DType.I64,
-            lambda i: self.reduce("max", i, lambda j: j, Num(-1)))  # fmt: skip
+        last = self.of_place("last", lambda i: self.reduce("max", i, lambda j: j, Num(-1)))
 
         def found(i: Index) -> Expr:
-            j = Call("max", (last[i], Num(0)))
-            return Call("select", (Bin("<", last[i], Num(0)), x[i], self.value(i, j)))
+            j = Call("max", (last(i), Num(0)))
+            return Call("select", (Bin("<", last(i), Num(0)), x[i], self.value(i, j)))
 
         return self.node.define(found)
 
     def adding(self, x: Value) -> Value:
         both = OPERATION[self.kind("sum")]
-        return self.node.define(lambda i: both(x[i], self.combined("sum", i)))
+
+        def found(i: Index) -> Expr:
+            old, total = x[i], self.combined("sum", i)
+            return total if old == Num(0) else both(old, total)
+
+        return self.node.define(found)
 
     def reducing(self, x: Value, how: str, include: bool) -> Value:
         """``x`` and the writes to each element, reduced; elements without any stay."""
         kind = KINDS[how]
-        count = self.node.builder.define(
-            f"{self.node.name}_count", self.node.shape, DType.I64, self.number
-        )
+        count = self.of_place("count", self.number)
 
         def found(i: Index) -> Expr:
             total = self.combined(kind, i)
             if include:
                 total = OPERATION[self.kind(kind)](x[i], total)
             if how == "mean":
-                n = add(count[i], Num(int(include)))
+                n = add(count(i), Num(int(include)))
                 total = Bin("/" if self.node.dtype.is_float else "//", total, n)
             if include and how != "mean":
                 return total
-            return Call("select", (Bin("==", count[i], Num(0)), x[i], total))
+            return Call("select", (Bin("==", count(i), Num(0)), x[i], total))
 
         return self.node.define(found)
 
@@ -133,7 +151,7 @@ def _scattered(node: Node, dim: int, ids: Value, source: Operand) -> Writes:
     def hit(i: Index, j: Expr) -> Expr:
         return Bin("==", where_[spot(i, j)], i[at] if rank else Num(0))
 
-    return Writes(node, ids.shape[at] if rank else Num(1), hit, value)
+    return Writes(node, range(rank), ids.shape[at] if rank else Num(1), hit, value)
 
 
 @aten("scatter.src", "scatter.value")
@@ -171,7 +189,7 @@ def _indexed(node: Node, dim: int, ids: Value, source: Value) -> Writes:
         return e if node.dtype.is_bool else numeric(e, source.dtype)
 
     count = ids.shape[0] if ids.rank else Num(1)
-    return Writes(node, count, lambda i, j: Bin("==", id_of(j), i[at]), value)
+    return Writes(node, [at], count, lambda i, j: Bin("==", id_of(j), i[at]), value)
 
 
 def _as_row(node: Node, x: Value, ids: Value, source: Value) -> tuple[Node, Value, Value]:
@@ -256,7 +274,7 @@ def index_put(
         others = [i[k] for k in rest]
         return full[[*others[:start], *write(j), *others[start:]]]
 
-    writes = Writes(node, product(common), hit, value)
+    writes = Writes(node, dims, product(common), hit, value)
     return writes.adding(x) if accumulate else writes.replacing(x)
 
 
@@ -393,7 +411,7 @@ def _spread(node: Node, source: Value, flat: Value, shape: Sequence[Expr], lead:
             spot = add(mul(spot, n), k)
         return Bin("==", flat[own(i, j)], spot)
 
-    return Writes(node, line[0], hit, lambda i, j: source[own(i, j)])
+    return Writes(node, range(len(shape)), line[0], hit, lambda i, j: source[own(i, j)])
 
 
 @aten("max_pool2d_with_indices_backward.default", "adaptive_max_pool2d_backward.default")

@@ -321,7 +321,13 @@ void initialise(int tensor, Access kind) {
   for (int i = 0; i < g.rank; ++i) elements *= g.dims[i];
   const int bytes = size_of(g.dtype);
   Machine& m = s.machine;
-  m.now = m.memory.pass(m.now, static_cast<double>(elements * bytes), m.config.sram_rate);
+  const bool keep = g.storage->role == Role::Temporary || s.warm;
+  const double size = static_cast<double>(elements * bytes), begin = m.now;
+  Traffic traffic;
+  const int64_t first = static_cast<int64_t>(g.address - g.storage->address);
+  m.memory.touch(g.storage->blocks, first, elements * bytes, keep ? Touch::Keep : Touch::Write, traffic, begin);
+  m.now = m.memory.pass(begin, size, m.config.sram_rate);
+  if (!keep) m.memory.write_back(begin, size, m.config.lpddr_rate);
   if (!s.functional || !g.storage->has_data) return;
   const bool real = is_float(g.dtype);
   const double inf = std::numeric_limits<double>::infinity();
