@@ -24,7 +24,7 @@ def check_full_size(
     """
     module, program, full = subject.module, subject.program, subject.full
     inputs = legal_inputs(
-        program, subject.op, full, 0, "normal", positive=case.positive, scale=case.scale
+        program, subject.op, full, 0, "normal", domain=case.domain, scale=case.scale
     )
     path = Path(baseline) if baseline else None
     check: Any = target.check_full_size  # type: ignore[attr-defined]

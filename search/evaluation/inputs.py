@@ -6,7 +6,7 @@ what bounds a range is sorted, what is compared with an index lies in that index
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,16 @@ if TYPE_CHECKING:
 DISTRIBUTIONS = ("normal", "uniform", "mixed")
 """Signed normal; uniform on [0, 1); signed with magnitudes from 2^-10 to 2^3, and some zeros."""
 
+DOMAINS: dict[str, Callable[[Array], Array]] = {
+    "": lambda x: x,
+    "positive": lambda x: np.abs(x) + 1 / 16,
+    "between 0 and 1": lambda x: 1 / 16 + 7 / 8 * (np.abs(x) % 1.0),
+    "above 1": lambda x: np.abs(x) + 17 / 16,
+    "eight times as large": lambda x: 8.0 * x,
+}
+"""Where ops are defined, in the order in which they are tried: anywhere; as sqrt and log are; as
+logit and asin are; as acosh is; as a norm is that takes something from the variance."""
+
 _DEFAULT_INTEGERS = 16
 
 
@@ -59,20 +69,20 @@ def make_inputs(
     dims: Mapping[str, int],
     seed: int,
     distribution: str,
-    positive: bool = False,
+    domain: str = "",
     scale: float = 1.0,
 ) -> dict[str, Array]:
     """Inputs by name, in their declared dtypes and the shapes at ``dims``.
 
-    ``distribution`` is one of ``DISTRIBUTIONS``; ``positive`` makes every float at least 1/16, for
-    ops that are not defined elsewhere (log, sqrt). Floats are multiplied by ``scale`` at last.
+    ``distribution`` is one of ``DISTRIBUTIONS``, ``domain`` of ``DOMAINS``. Floats are multiplied
+    by ``scale`` at last.
     """
     rng = np.random.default_rng([seed, DISTRIBUTIONS.index(distribution)])
     out = {}
     for p in signature.inputs:
         shape = p.type.sizes(dict(dims))
         role = roles.get(p.name)
-        out[p.name] = _draw(rng, p.type.dtype, shape, role, distribution, positive, scale)
+        out[p.name] = _draw(rng, p.type.dtype, shape, role, distribution, domain, scale)
     return out
 
 
@@ -82,7 +92,7 @@ def _draw(
     shape: tuple[int, ...],
     role: Role | None,
     distribution: str,
-    positive: bool,
+    domain: str,
     scale: float,
 ) -> Array:
     # A tensor of rank 0 is drawn as a numpy scalar, hence the calls of asarray.
@@ -97,9 +107,7 @@ def _draw(
     if distribution == "mixed":
         x = np.copysign(np.exp2(rng.uniform(-10, 3, shape)), x)
         x = np.where(rng.random(shape) < 0.05, 0.0, x)
-    if positive:
-        x = np.abs(x) + 1 / 16
-    return np.asarray((x * scale).astype(dtype.numpy()))
+    return np.asarray((DOMAINS[domain](np.asarray(x)) * scale).astype(dtype.numpy()))
 
 
 def _integers(

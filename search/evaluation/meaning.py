@@ -105,7 +105,9 @@ def _cases(module: Module, program: Program, op: OpDef, base: Sizes) -> Iterator
 
 def _check(module: Module, program: Program, op: OpDef, case: Case) -> Comparison:
     try:
-        got = interpret_program(module, program, case.sizes, case.inputs, exact=True)
+        got = interpret_program(
+            module, program, case.sizes, case.inputs, exact=True, check_nan=not case.partial
+        )
     except MeaningError as wrong:
         raise Disagrees(f"{wrong}{_place(module, wrong)} at {_sizes(case.sizes)}") from wrong
     found = compare(program, got, case.expected, relative_bound(case))

@@ -14,7 +14,7 @@ from ke_ir.interpret import interpret_program
 from ke_ir.recurrence import recurrences
 from ke_ir.types import DType
 from search.evaluation.compare import BENCHMARK_TOLERANCE, capped
-from search.evaluation.inputs import integer_roles, make_inputs
+from search.evaluation.inputs import DOMAINS, integer_roles, make_inputs
 
 if TYPE_CHECKING:
     from ke_ir.ir import Module, OpDef, Program
@@ -35,8 +35,8 @@ _BOUNDS_KEPT = 32
 class Case:
     """One set of inputs and what the op gives for it, in float64 (integers exactly).
 
-    ``note`` says when inputs had to be ``positive`` for the op to be defined, or smaller (times
-    ``scale``).
+    ``note`` says when inputs had to be of a ``domain`` for the op to be defined, or smaller (times
+    ``scale``). ``partial``: it is not defined on all of them; most elements are.
     """
 
     sizes: Mapping[str, int]
@@ -45,8 +45,9 @@ class Case:
     inputs: Mapping[str, Array]
     expected: Mapping[str, Array]
     note: str = ""
-    positive: bool = False
+    domain: str = ""
     scale: float = 1.0
+    partial: bool = False
 
     def describe(self) -> str:
         """For a reason: which inputs they were."""
@@ -89,21 +90,22 @@ def _defined_case(
     seed: int,
     distribution: str,
 ) -> Case:
-    """Signed inputs where the op is finite on them, else positive ones where it is on those.
+    """Signed inputs where the op is finite on them, else those of the first domain where it is.
 
-    Inputs are made smaller where f32 arithmetic itself could not meet the tolerance: terms of
-    1e4 that cancel leave an error that has nothing to do with the kernel. So they are where an
-    output is too large for its dtype.
+    If there is none, the inputs on which most elements are finite: a kernel then has to give NaN
+    where the op does. Inputs are made smaller where f32 arithmetic itself could not meet the
+    tolerance: terms of 1e4 that cancel leave an error that has nothing to do with the kernel. So
+    they are where an output is too large for its dtype.
     """
     cases = []
-    for positive in (False, True):
+    for domain in DOMAINS:
         for scale in _SCALES:
-            inputs = legal_inputs(program, op, sizes, seed, distribution, positive, scale)
+            inputs = legal_inputs(program, op, sizes, seed, distribution, domain, scale)
             expected = _evaluate(module, program, op, sizes, inputs)
-            why = ["positive, since the op is not finite on signed inputs"] if positive else []
+            why = [f"{domain}, since the op is not finite on others"] if domain else []
             why += [f"times {scale:g}, to be within reach of the arithmetic"] if scale != 1 else []
             note = ", ".join(why)
-            case = Case(dict(sizes), seed, distribution, inputs, expected, note, positive, scale)
+            case = Case(dict(sizes), seed, distribution, inputs, expected, note, domain, scale)
             if not all(_finite(x) for x in expected.values()):
                 cases.append(case)
                 break
@@ -113,10 +115,16 @@ def _defined_case(
     if op is not None and recurrences(op):
         finite = (c for c in reversed(cases) if all(_finite(x) for x in c.expected.values()))
         return next(finite, cases[0])
-    return cases[0]
+    whole = [c for c in cases if _share(c) == 1.0]
+    if whole:
+        return whole[0]
+    best = max(cases, key=_share)
+    return replace(best, partial=True) if _share(best) >= _MOSTLY else cases[0]
 
 
 _SCALES = (1.0, 0.125, 0.125**2)
+_MOSTLY = 0.5
+"""Share of an op's elements that must be finite for it to be judged by them."""
 _SINGLE = Rounding(DType.F32.unit_roundoff, 0.0, DType.F32.unit_roundoff)
 _HARMLESS = 64 * DType.F32.unit_roundoff
 """Outputs this far below the tolerance need no analysis: cancellation cannot reach it."""
@@ -181,12 +189,12 @@ def legal_inputs(
     sizes: Mapping[str, int],
     seed: int,
     distribution: str,
-    positive: bool = False,
+    domain: str = "",
     scale: float = 1.0,
 ) -> dict[str, Array]:
     """Inputs by name in their declared dtypes; integers as the op's use of them allows."""
     roles = integer_roles(op, sizes) if op is not None else {}
-    return make_inputs(program, roles, sizes, seed, distribution, positive, scale)
+    return make_inputs(program, roles, sizes, seed, distribution, domain, scale)
 
 
 def relative_bound(case: Case) -> dict[str, Array]:
@@ -223,7 +231,7 @@ def error_bounds(op: OpDef, case: Case, rounding: Rounding) -> dict[str, Array]:
     The last few are kept: candidates of one search differ in how they round only now and then.
     """
     made = (tuple(sorted(case.sizes.items())), case.seed, case.distribution, case.scale)
-    key = (op, *made, case.positive, rounding)
+    key = (op, *made, case.domain, rounding)
     if key not in _bounds:
         found = evaluate_with_error(op, case.sizes, case.inputs, rounding)
         _bounds[key] = {name: bound for name, (_, bound) in found.items()}
@@ -246,6 +254,12 @@ def _evaluate(
     if op is None:
         return interpret_program(module, program, sizes, inputs, exact=True)
     return evaluate_op(op, sizes, inputs)
+
+
+def _share(case: Case) -> float:
+    """The share of finite elements, of the output where it is least."""
+    floats = (x for x in case.expected.values() if x.dtype.kind in "fV" and x.size)
+    return min((float(np.isfinite(x.astype(np.float64)).mean()) for x in floats), default=1.0)
 
 
 def _finite(x: Array) -> bool:

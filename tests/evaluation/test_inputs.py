@@ -8,8 +8,11 @@ import pytest
 from ke_ir.derive import with_derived
 from ke_ir.ir import OpDef
 from ke_ir.parser import parse
+from ke_ir.verify import verify
 from search.evaluation.inputs import DISTRIBUTIONS, Role, integer_roles, make_inputs
+from search.evaluation.meaning import check_meaning
 from search.evaluation.reference import make_case
+from search.evaluation.verdict import Outcome
 
 
 def op(text: str) -> OpDef:
@@ -85,7 +88,7 @@ def test_distributions_differ_and_repeat() -> None:
     assert magnitudes.max() / magnitudes.min() > 1000 and (drawn["mixed"] == 0).any()
     again = make_inputs(made, {}, made.sizes(), 1, "mixed")["x"]
     assert (again == drawn["mixed"]).all()
-    assert make_inputs(made, {}, made.sizes(), 1, "normal", positive=True)["x"].min() > 0
+    assert make_inputs(made, {}, made.sizes(), 1, "normal", "positive")["x"].min() > 0
     assert make_inputs(made, {}, made.sizes(), 1, "normal")["n"].min() >= 0
 
 
@@ -101,3 +104,53 @@ op @cube(x: f16[N], w: f16[N]) -> (y: f16[]) dims N = 4096 {
     case = make_case(module, program, cube, cube.sizes(), 0, "uniform")
     assert case.scale < 1 and "within reach" in case.note
     assert 1 < case.expected["y"] < 65504
+
+
+@pytest.mark.parametrize(
+    ("body", "domain"),
+    [
+        ("x[i] * 2.0", ""),
+        ("log(x[i])", "positive"),
+        ("log(x[i]) + log(1.0 - x[i])", "between 0 and 1"),
+        ("log(x[i] - 1.0)", "above 1"),
+        ("rsqrt(sum[j](x[j] * x[j]) / 64.0 - 4.0) * x[i]", "eight times as large"),
+    ],
+)
+def test_inputs_are_drawn_where_the_op_is_defined(body: str, domain: str) -> None:
+    module = with_derived(parse(f"op @f(x: f32[64]) -> (y: f32[64]) {{ y[i] = {body} }}"))
+    case = make_case(module, module.programs["f"], module.ops["f"], {}, 0, "normal")
+    assert case.domain == domain
+    assert not case.partial
+    assert np.isfinite(case.expected["y"]).all()
+    assert case.note.startswith(domain) and bool(case.note) == bool(domain)
+
+
+PARTIAL = """
+op @p(x: f32[64], c: i1[64]) -> (y: f32[64]) { y[i] = select(i < 4, 0.0 / 0.0, x[i]) }
+kernel @p(%x: f32[64], %c: i1[64]) -> (%y: f32[64]) {
+  parallel %i = 0 to 64 tile 64 {
+    %v = load %x[%i] : f32[64]
+    %at = iota %i : i32[64]
+    %few = cmp lt %at, FEW
+    %z = full 0.0 : f32[64]
+    %nan = div %z, %z
+    %s = select %few, %nan, %v
+    store %s, %y[%i]
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(("few", "right"), [(4, True), (3, False), (5, False), (64, False)])
+def test_where_an_op_is_not_a_number_a_kernel_is_not_either(few: int, right: bool) -> None:
+    module = parse(PARTIAL.replace("FEW", str(few)))
+    assert not verify(module)
+    found = check_meaning(module, module.programs["p"], module.ops["p"], {})
+    assert (found.outcome is Outcome.PASSED) == right, found.reason
+
+
+def test_an_op_that_is_nowhere_a_number_is_not_judged_right() -> None:
+    module = with_derived(parse("op @n(x: f32[64]) -> (y: f32[64]) { y[i] = x[i] * (0.0 / 0.0) }"))
+    found = check_meaning(module, module.programs["n"], module.ops["n"], {})
+    assert found.outcome is Outcome.FAILED
+    assert "NaN" in found.reason
