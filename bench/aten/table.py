@@ -64,8 +64,8 @@ def _on_target(held: Iterable[Record], target: str) -> str:
     said = ", ".join(f"{n} {h}" for h, n in how.most_common())
     return (
         f"\nOn {target}, compiled and run as `ke-gen eval` does: {good} of {len(tried)} that were "
-        f"tried there ({said}). Inputs are drawn anew; where an op is not defined on them, it "
-        "counts as failed."
+        f"tried there ({said}). Inputs are drawn anew, where the op is defined if "
+        "possible; what is no number on most of them counts as failed."
     )
 
 
