@@ -95,9 +95,12 @@ class Emitter:
         return Emitted(Parallel(tuple(vars_), body, self.plan.grouped), self.nest.read, self.writes)
 
     def scans(self) -> None:
-        """All members in one loop: scans or states, and what follows from them at each place."""
+        """Scans or states in one loop, with what follows from them at each place; then the rest."""
+        along = self.group.along
+        assert along is not None
         nodes = [n for n in self.group.members if n.scan is not None or n.state is not None]
-        others = [n for n in self.group.members if n not in nodes]
+        inner = [n for n in self.group.members if along.name in n.index_names]
+        others = [n for n in inner if n not in nodes]
 
         def inside(values: list[Val]) -> None:
             for n, v in zip(nodes, values, strict=True):
@@ -108,8 +111,14 @@ class Emitter:
                 self.finish(n, self.nest.values[n.name])
 
         loops = self.plan.nests[nodes[0].name]
-        carried = (States if nodes[0].state is not None else Prefixes)(self.nest, nodes, inside)
+        carrier: type[States | Prefixes] = States if nodes[0].state is not None else Prefixes
+        carried = carrier(self.nest, nodes, inside)
         self.nest.nest(loops, [carried], [nodes[0].name])
+        for n in self.group.members:
+            if isinstance(carried, States) and n.after:
+                self.finish(n, carried.last(n.after))
+            elif n not in inner:
+                self.finish(n, self.nest.value(n.expr))
 
     def reductions(self, nodes: Sequence[Node]) -> None:
         """Reductions over equal ranges, in one nest of loops."""

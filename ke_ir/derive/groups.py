@@ -7,7 +7,7 @@ them element by element, and outputs with further indices (looped over inside) g
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ke_ir.derive.node import Node, references
 from ke_ir.expr import Expr, Range, Var
@@ -26,7 +26,8 @@ FEW = 1 << 14
 class Group:
     """The nodes of one kernel, with the axes' names for their indices.
 
-    The members of a group with scans or with states run in one loop over ``along``.
+    The members of a group with scans or with states run in one loop over ``along``; what has no such
+    index follows after it.
     """
 
     axes: tuple[Range, ...]
@@ -130,6 +131,8 @@ def _scans_with(node: Node, g: Group, mapping: Mapping[str, str], uses: bool) ->
     first = g.members[0].scan
     if g.along is None or node.state is not None or len(mapping) != len(node.indices):
         return False
+    if len(node.indices) == len(g.axes):
+        return uses and not node.is_reduction and node.scan is None
     if node.scan is None:
         return uses and not node.is_reduction
     if first is None:
@@ -176,15 +179,28 @@ def _inner(n: Node) -> list[Expr | None]:
     return [r.hi for r in n.inner]
 
 
+def _in_loop(member: Node, g: Group) -> bool:
+    """Whether a member has a value at each step of its group's loop."""
+    return g.along is not None and g.along.name in member.index_names
+
+
 def _mapping(node: Node, g: Group) -> dict[str, str] | None:
     """The node's index for each axis, so that every member that it reads is read in place."""
     reads = [r for r in references(node) if r.tensor in g.names]
     by_name = {m.name: m for m in g.members}
-    axes = {a.name: a for a in (*g.axes, *(() if g.along is None else (g.along,)))}
+    ends = {r.tensor == node.after or not _in_loop(by_name[r.tensor], g) for r in reads}
+    if len(ends) > 1:
+        return None
+    loop = () if g.along is None or ends == {True} else (g.along,)
+    axes = {a.name: a for a in (*g.axes, *loop)}
     out: dict[str, str] = {}
     mine = {r.name: r for r in node.indices}
     for ref in reads:
         target = by_name[ref.tensor]
+        if ref.tensor == node.after:
+            ref = replace(ref, indices=tuple(Var(r.name) for r in node.indices))
+            others = tuple(r for r in target.indices if r.name in {a.name for a in g.axes})
+            target = replace(target, indices=others)
         if g.along is None and g.extra(target):
             return None
         for sub, axis in zip(ref.indices, target.indices, strict=True):

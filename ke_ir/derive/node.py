@@ -81,7 +81,8 @@ class Node:
     ``expr`` is pointwise, or a reduction of a pointwise body; with a ``scan`` it is what one place
     adds, with a ``state`` the value at one step, with a ``scatter`` what is accumulated into the
     tensor ``name``, whose indices are others. Indices start at 0. ``origin`` is the equation that
-    it is of. ``beside`` names the reduction whose result it needs, of the same tile.
+    it is of. ``beside`` names the reduction whose result it needs, of the same tile, ``after`` the
+    node with a state whose value after the last step it is.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Node:
     state: State | None = None
     origin: str = ""
     beside: str = ""
+    after: str = ""
     scatter: Scatter | None = None
 
     @property
@@ -136,6 +138,7 @@ class Node:
             state,
             self.origin,
             self.beside,
+            self.after,
             self.scatter and self.scatter.changed(lambda e: substitute(e, values), names),
         )
 

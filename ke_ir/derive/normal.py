@@ -52,6 +52,7 @@ class Normalizer:
         self.by_name: dict[str, Node] = {}
         self.inlined: dict[str, Node] = {}
         self.same: dict[str, Node] = {}
+        self.last: dict[str, tuple[str, int]] = {}
         self.behind: dict[str, set[str]] = {}
         self.repeated = read_repeatedly(op)
         self.windowed = read_through_windows(op)
@@ -118,6 +119,34 @@ class Normalizer:
             made.append(Node(target, indices, rhs, state=state, origin=target))
         for node in made:
             self.add(node)
+        for node in made:
+            if node.state is not None and node.state.start is not None:
+                self.ended(node, r)
+
+    def ended(self, node: Node, r: Recurrence) -> None:
+        """A node for what a recurrence comes to, if nobody asks for an earlier step of it."""
+        place = r.place(node.name)
+        steps = hi_of(node.indices[place])
+        if not isinstance(steps, Num):
+            return
+        end = Num(steps.value - 1 if r.step > 0 else 0)
+        asked = [e.indices[place] for eq in self.op.equations if eq.target not in r.targets
+                 for e in elements(eq) if e.tensor == node.name]  # fmt: skip
+        if node.name in self.outputs or not asked or any(e != end for e in asked):
+            return
+        rest = tuple(i for k, i in enumerate(node.indices) if k != place)
+        names = {i.name: self.unique(i.name) for i in rest}
+        at = [Var(i.name) for i in rest]
+        value = Ref(node.name, (*at[:place], end, *at[place:]))
+        name = self.fresh(f"{node.name}_last")
+        self.last[node.name] = name, place
+        self.add(Node(name, rest, value, origin=node.origin, after=node.name).renamed(names))
+
+    def fresh(self, name: str) -> str:
+        while name in self.taken:
+            name += "_"
+        self.taken.add(name)
+        return name
 
     def add(self, node: Node) -> None:
         self.done.append(node)
@@ -172,6 +201,9 @@ class Normalizer:
         """Write pointwise intermediates into their uses."""
 
         def expand(n: Expr) -> Expr | None:
+            if isinstance(n, Ref) and n.tensor in self.last:
+                name, place = self.last[n.tensor]
+                return Ref(name, (*n.indices[:place], *n.indices[place + 1 :]), n.fill)
             if not isinstance(n, Ref) or n.tensor not in self.inlined:
                 return None
             node = self.inlined[n.tensor]
@@ -250,10 +282,7 @@ class Normalizer:
         if key not in self.same:
             names = {n: self.unique(n) for n in free}
             indices = tuple(context[n] for n in free)
-            name = f"{target}_{e.kind}"
-            while name in self.taken:
-                name += "_"
-            self.taken.add(name)
+            name = self.fresh(f"{target}_{e.kind}")
             self.same[key] = Node(name, indices, e, origin=target).renamed(names)
             self.add(self.same[key])
         return Ref(self.same[key].name, tuple(Var(n) for n in free))

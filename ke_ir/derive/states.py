@@ -49,4 +49,9 @@ class States(Accumulator):
         return b.spread(b.cast(v, dtype), b.ordered(b.tiles))
 
     def finish(self, carried: list[Val]) -> Val:
+        self.ends = {n.name: v for n, v in zip(self.carried, carried, strict=True)}
         return carried[0]
+
+    def last(self, name: str) -> Val:
+        """What a carried value is after the last step."""
+        return self.ends[name]
