@@ -341,8 +341,10 @@ class Tiler:
             for ref in references(n):
                 if ref.indices and is_affine(ref.indices[-1]):
                     names = [v for v in variables(ref.indices[-1]) if v in by_name]
+                    near = [v for v in names if pace(ref.indices[-1], v) == 1
+                            and self.size(by_name[v]) >= ACROSS]  # fmt: skip
                     if names:
-                        best = max(names, key=lambda v: self.size(by_name[v]))
+                        best = max(near or names, key=lambda v: self.size(by_name[v]))
                         out[best] = out.get(best, 0) + self.volume(ref)
             if n.name in self.written and n.indices and n.indices[-1].name in by_name:
                 last = n.indices[-1].name
@@ -397,6 +399,22 @@ class Tiler:
             repeats = tile is not None and self.size(r) > tile
             out.append(plain_loop(r, tile, 2 if repeats and i == len(order) - 1 else 1))
         return out
+
+
+def pace(e: Expr, name: str) -> int | None:
+    """By how much an index rises with a variable; None where that is no fixed number."""
+    match e:
+        case Var(n):
+            return int(n == name)
+        case Bin("+" | "-" as op, a, b):
+            x, y = pace(a, name), pace(b, name)
+            if x is None or y is None:
+                return None
+            return x + y if op == "+" else x - y
+        case Bin("*", Num(int() as by), a) | Bin("*", a, Num(int() as by)):
+            x = pace(a, name)
+            return None if x is None else x * by
+    return None if name in variables(e) else 0
 
 
 def _names(ranges: Sequence[Range]) -> set[str]:
