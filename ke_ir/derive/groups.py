@@ -26,8 +26,8 @@ FEW = 1 << 14
 class Group:
     """The nodes of one kernel, with the axes' names for their indices.
 
-    The members of a group with scans or with states run in one loop over ``along``; what has no such
-    index follows after it.
+    The members of a group with scans or with states run in one loop over ``along``; what has no
+    such index follows after it.
     """
 
     axes: tuple[Range, ...]

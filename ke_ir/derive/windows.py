@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from ke_ir.derive.inlining import in_window
 from ke_ir.derive.node import Node, references
-from ke_ir.derive.normal import in_window
 from ke_ir.expr import Expr, Num, Range, substitute, variables
 from ke_ir.intervals import Interval, interval
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ke_ir.derive import with_derived
-from ke_ir.derive.normal import depth
+from ke_ir.derive.inlining import depth
 from ke_ir.importers.torch_export import ImportFailure, import_module
 from ke_ir.ir import Module, statements
 from ke_ir.ops import Dot
