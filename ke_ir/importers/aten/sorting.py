@@ -1,7 +1,7 @@
-"""Order: sorting by rank, places of values, running extremes.
+"""Order: sorting, elements of a rank, running extremes.
 
-The rank of an element is the number of those before it, so that sorting is a sum over all pairs:
-a meaning, from which faster kernels may be found.
+The rank of an element of a short row is the number of those before it, a sum over all pairs. Long
+rows are sorted by merging.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ import math
 from collections.abc import Callable
 
 from ke_ir.expr import Bin, Call, Expr, Num
+from ke_ir.importers.aten.merging import Order, bounds, pair_work, pays, sorted_rows
 from ke_ir.importers.aten.reductions import along_dim, scanned
-from ke_ir.importers.aten.views import broadcast, place
-from ke_ir.importers.graph import Index, Value, constant
+from ke_ir.importers.aten.views import place
+from ke_ir.importers.graph import At, Index, Value
 from ke_ir.importers.index import add, number, product, reshaped
 from ke_ir.importers.registry import Node, Unsupported, aten
 from ke_ir.types import DType
-
-Rank = Callable[[Index], Expr]
 
 
 def put(index: Index, dim: int, e: Expr) -> list[Expr]:
@@ -81,6 +80,39 @@ def chosen(
     return node.reduce("sum", [x.shape[dim]], here)
 
 
+def ordered(
+    node: Node, x: Value, dim: int, k: Expr, descending: bool, by_pairs: Callable[[int], int]
+) -> tuple[Value, Value]:
+    """The first ``k`` along a dim, as numbers, and their places.
+
+    ``by_pairs`` counts the operations that ranking ``n`` by all pairs takes; where merging takes
+    fewer, what is found is stored.
+    """
+    plain, n, first = numbers(node, x), number(x.shape[dim]), number(k)
+    shape = put(x.shape, dim, k)
+    if n is None or first is None or not pays(n, first, by_pairs(n)):
+        rank = ranks(node, plain, dim, descending)
+
+        def element(values: bool) -> At:
+            return lambda i: chosen(node, plain, dim, rank, i, i[dim], values)
+
+        return (
+            Value(tuple(shape), plain.dtype, element(True)),
+            Value(tuple(shape), DType.I64, element(False)),
+        )
+    rows = plain.view(_last(x.shape, dim), lambda i: [*i[:dim], i[-1], *i[dim:-1]])
+    found = sorted_rows(Order(node, rows, n, descending), first)
+    if dim == x.rank - 1:
+        return found
+    keys, places = (v.view(shape, lambda i: _last(i, dim)) for v in found)
+    return keys, places
+
+
+def _last(index: Index, dim: int) -> list[Expr]:
+    """With what belongs to a dim at the end."""
+    return [*along_dim(index, dim), index[dim]]
+
+
 @aten("sort.default")
 def sort(node: Node, x: Value, dim: int, descending: bool) -> list[Value]:
     return _sorted(node, x, dim, descending)
@@ -102,46 +134,40 @@ def _sorted(node: Node, x: Value, dim: int, descending: bool) -> list[Value]:
     """As many of the first as the results have."""
     if x.rank == 0:
         return [x, node.define(lambda _: Num(0), 1, "_place")]
-    at, plain = place(dim, x.rank), numbers(node, x)
-    rank = ranks(node, plain, at, descending)
-
-    def value(i: Index) -> Expr:
-        e = chosen(node, plain, at, rank, i, i[at], True)
-        return Bin("!=", e, Num(0)) if x.dtype.is_bool else e
-
-    return [node.define(value), node.define(
-        lambda i: chosen(node, plain, at, rank, i, i[at], False), 1, "_place")]  # fmt: skip
+    at = place(dim, x.rank)
+    size = node.shape[at]
+    asked = number(size) or 0
+    values, places = ordered(node, x, at, size, descending, lambda n: pair_work(n, asked))
+    if x.dtype.is_bool:
+        numbered = values
+        values = Value(numbered.shape, x.dtype, lambda i: Bin("!=", numbered[i], Num(0)))
+    b = node.builder
+    return [b.stored(values, node.name), b.stored(places, f"{node.name}_place")]
 
 
 @aten("kthvalue.default")
 def kthvalue(node: Node, x: Value, k: int, dim: int, keep: bool) -> list[Value]:
-    return _one(node, x, dim, keep, lambda _rank, _i: Num(k - 1))
+    return _one(node, x, dim, keep, k, lambda _: Num(k - 1))
 
 
 @aten("median.dim")
 def median_dim(node: Node, x: Value, dim: int, keep: bool) -> list[Value]:
-    if x.rank == 0:
-        return [x, node.define(lambda _: Num(0), 1, "_place")]
-    return _one(node, x, dim, keep, _middle(node, x, place(dim, x.rank), False))
+    return _median(node, x, dim, keep, False)
 
 
 @aten("nanmedian.dim")
 def nanmedian_dim(node: Node, x: Value, dim: int, keep: bool) -> list[Value]:
-    if x.rank == 0:
-        return [x, node.define(lambda _: Num(0), 1, "_place")]
-    return _one(node, x, dim, keep, _middle(node, x, place(dim, x.rank), True))
+    return _median(node, x, dim, keep, True)
 
 
 @aten("median.default")
 def median(node: Node, x: Value) -> Value:
-    flat = flattened(node, x)
-    return _one(node, flat, 0, False, _middle(node, flat, 0, False))[0]
+    return _median(node, flattened(node, x), 0, False, False)[0]
 
 
 @aten("nanmedian.default")
 def nanmedian(node: Node, x: Value) -> Value:
-    flat = flattened(node, x)
-    return _one(node, flat, 0, False, _middle(node, flat, 0, True))[0]
+    return _median(node, flattened(node, x), 0, False, True)[0]
 
 
 def flattened(node: Node, x: Value) -> Value:
@@ -149,26 +175,30 @@ def flattened(node: Node, x: Value) -> Value:
     return x.view(shape, lambda i: reshaped(i, shape, x.shape, node.builder.known))
 
 
-def _middle(node: Node, x: Value, dim: int, skipping: bool) -> Callable[[Value, Index], Expr]:
-    """The rank of the lower median: of the numbers if NaNs are skipped, else of a NaN."""
-    n = number(x.shape[dim])
+def _median(node: Node, x: Value, dim: int, keep: bool, skipping: bool) -> list[Value]:
+    """The lower median: of the numbers if NaNs are skipped, else a NaN if there is one."""
+    if x.rank == 0:
+        return [x, node.define(lambda _: Num(0), 1, "_place")]
+    at = place(dim, x.rank)
+    n = number(x.shape[at])
     if n is None:
         raise Unsupported("the median of a dim whose size is no number")
+    middle = Num((n - 1) // 2)
     if not x.dtype.is_float:
-        return lambda _rank, _i: Num((n - 1) // 2)
+        return _one(node, x, dim, keep, middle.value + 1, lambda _: middle)
     real = node.builder.define(
-        f"{node.name}_numbers", along_dim(x.shape, dim), DType.I64,
-        lambda i: node.reduce("sum", [x.shape[dim]], lambda j: one_if(_is_number(
-            x[[*i[:dim], j[0], *i[dim:]]]))),
+        f"{node.name}_numbers", along_dim(x.shape, at), DType.I64,
+        lambda i: node.reduce("sum", [x.shape[at]], lambda j: one_if(_is_number(
+            x[[*i[:at], j[0], *i[at:]]]))),
     )  # fmt: skip
 
-    def rank(_: Value, i: Index) -> Expr:
-        count = real[along_dim(i, dim)]
+    def rank(i: Index) -> Expr:
+        count = real[along_dim(i, at)]
         if skipping:
             return Call("max", (Bin("//", Bin("-", count, Num(1)), Num(2)), Num(0)))
-        return Call("select", (Bin("<", count, Num(n)), count, Num((n - 1) // 2)))
+        return Call("select", (Bin("<", count, Num(n)), count, middle))
 
-    return rank
+    return _one(node, x, dim, keep, middle.value + 1 if skipping else n, rank)
 
 
 def _is_number(e: Expr) -> Expr:
@@ -176,23 +206,25 @@ def _is_number(e: Expr) -> Expr:
 
 
 def _one(
-    node: Node, x: Value, dim: int, keep: bool, wanted: Callable[[Value, Index], Expr]
+    node: Node, x: Value, dim: int, keep: bool, most: int, wanted: Callable[[Index], Expr]
 ) -> list[Value]:
-    """The element of one rank along a dim, and its place."""
+    """The element of one rank along a dim, one of the first ``most``, and its place."""
     if x.rank == 0:
         return [x, node.define(lambda _: Num(0), 1, "_place")]
-    at, plain = place(dim, x.rank), numbers(node, x)
-    rank = ranks(node, plain, at, False)
+    at = place(dim, x.rank)
+    found = ordered(node, x, at, Num(most), False, lambda n: pair_work(n, 1))
 
-    def element(values: bool) -> Callable[[Index], Expr]:
+    def element(v: Value) -> At:
         def f(i: Index) -> Expr:
             full = list(i) if keep else [*i[:at], Num(0), *i[at:]]
-            return chosen(node, plain, at, rank, full, wanted(rank, full), values)
+            return v[put(full, at, wanted(full))]
 
         return f
 
-    found = node.define(element(True))
-    return [found] if len(node.results) < 2 else [found, node.define(element(False), 1, "_place")]
+    value = node.define(element(found[0]))
+    if len(node.results) < 2:
+        return [value]
+    return [value, node.define(element(found[1]), 1, "_place")]
 
 
 @aten("mode.default")
@@ -200,14 +232,33 @@ def mode(node: Node, x: Value, dim: int, keep: bool) -> list[Value]:
     """The most frequent element, the least of several; and the last place where it stands."""
     if x.rank == 0:
         return [x, node.define(lambda _: Num(0), 1, "_place")]
-    at, plain = place(dim, x.rank), numbers(node, x)
-    b, n = node.builder, x.shape[at]
+    at, n = place(dim, x.rank), number(x.shape[place(dim, x.rank)])
+    long = n is not None and pays(n, n, MODE_PAIR * n * n)
+    value, where = (_mode_of_sorted if long else _mode_by_pairs)(node, x, at)
+
+    def without(i: Index) -> Index:
+        return along_dim(i, at) if keep else i
+
+    def element(i: Index) -> Expr:
+        e = value(without(i))
+        return Bin("!=", e, Num(0)) if x.dtype.is_bool else e
+
+    return [node.define(element), node.define(lambda i: where(without(i)), 1, "_place")]
+
+
+MODE_PAIR = 3
+"""Operations to count an equal element."""
+
+
+def _mode_by_pairs(node: Node, x: Value, at: int) -> tuple[At, At]:
+    """Element and place, by the index without the dim. A NaN equals nothing."""
+    b, n, plain = node.builder, x.shape[at], numbers(node, x)
     outer = along_dim(x.shape, at)
     often = b.define(f"{node.name}_count", x.shape, DType.I64, lambda i: node.reduce(
         "sum", [n], lambda j: one_if(Bin("==", plain[put(i, at, j[0])], plain[i]))))  # fmt: skip
     most = b.define(f"{node.name}_most", outer, DType.I64, lambda i: node.reduce(
         "max", [n], lambda j: often[[*i[:at], j[0], *i[at:]]]))  # fmt: skip
-    top = Num(math.inf) if x.dtype.is_float else Num((1 << (plain.dtype.bits - 1)) - 1)
+    top = Num(math.inf) if x.dtype.is_float else Num(bounds(plain.dtype)[1])
 
     def least(i: Index) -> Expr:
         def candidate(j: Index) -> Expr:
@@ -222,52 +273,29 @@ def mode(node: Node, x: Value, dim: int, keep: bool) -> list[Value]:
         return node.reduce("max", [n], lambda j: Call("select", (
             Bin("==", plain[[*i[:at], j[0], *i[at:]]], value[i]), j[0], Num(0))))  # fmt: skip
 
-    def without(i: Index) -> Index:
-        return along_dim(i, at) if keep else i
-
-    def element(i: Index) -> Expr:
-        e = value[without(i)]
-        return Bin("!=", e, Num(0)) if x.dtype.is_bool else e
-
-    return [node.define(element), node.define(lambda i: last(without(i)), 1, "_place")]
+    return value.at, last
 
 
-# Where values belong in an order
+def _mode_of_sorted(node: Node, x: Value, at: int) -> tuple[At, At]:
+    """The same: the end of the longest stretch of equal elements, the first of several.
 
+    The order is stable, so that the last of equal elements stood last.
+    """
+    b, n = node.builder, x.shape[at]
+    found = ordered(node, x, at, n, False, lambda n: MODE_PAIR * n * n)
+    keys, places = (v.view(_last(v.shape, at), lambda i: [*i[:at], i[-1], *i[at:-1]])
+                    for v in found)  # fmt: skip
 
-@aten("searchsorted.Tensor")
-def searchsorted(
-    node: Node, order: Value, x: Value, _: bool, right: bool, side: str | None, sorter: Value | None
-) -> Value:
-    if sorter is not None:
-        given, by = order, sorter
-        order = Value(given.shape, given.dtype, lambda i: given[[*i[:-1], by[i]]])
-    return _count_below(node, order, x, right or side == "right")
+    def changes(i: Index) -> Expr:
+        left = Call("max", (Bin("-", i[-1], Num(1)), Num(0)))
+        return Call("select", (Bin("!=", keys[i], keys[[*i[:-1], left]]), i[-1], Num(0)))
 
-
-@aten("searchsorted.Scalar")
-def searchsorted_scalar(
-    node: Node, order: Value, x: float, _: bool, right: bool, side: str | None,
-    sorter: Value | None,
-) -> Value:  # fmt: skip
-    value = constant(x, DType.F64 if isinstance(x, float) else DType.I64)
-    return searchsorted(node, order, value, _, right, side, sorter)
-
-
-@aten("bucketize.Tensor")
-def bucketize(node: Node, x: Value, edges: Value, _: bool, right: bool) -> Value:
-    return _count_below(node, edges, x, right)
-
-
-def _count_below(node: Node, order: Value, x: Value, right: bool) -> Value:
-    """How many come before: a NaN comes after all."""
-
-    def element(i: Index) -> Expr:
-        lead = list(i[:-1]) if order.rank > 1 else []
-        return node.reduce("sum", [order.shape[-1]], lambda j: Call("select", (
-            Bin(">" if right else ">=", order[[*lead, j[0]]], x[i]), Num(0), Num(1))))  # fmt: skip
-
-    return node.define(element)
+    change = b.define(f"{node.name}_change", keys.shape, DType.I64, changes)
+    start = b.define(f"{node.name}_start", keys.shape, DType.I64, lambda i: b.bounded(
+        "max", Num(0), add(i[-1], Num(1)), lambda j: change[[*i[:-1], j]]))  # fmt: skip
+    end = b.define(f"{node.name}_end", keys.shape[:-1], DType.I64, lambda i: node.reduce(
+        "argmax", [n], lambda j: Bin("-", j[0], start[[*i, j[0]]])))  # fmt: skip
+    return lambda i: keys[[*i, end[i]]], lambda i: places[[*i, end[i]]]
 
 
 # Running extremes
@@ -319,17 +347,5 @@ def logcumsumexp(node: Node, x: Value, dim: int) -> Value:
         total = node.builder.bounded("sum", Num(0), add(i[at], Num(1)), lambda j: Call(
             "exp", (Bin("-", x[put(i, at, j)], shift),)))  # fmt: skip
         return Bin("+", Call("log", (total,)), shift)
-
-    return node.define(element)
-
-
-@aten("isin.Tensor_Tensor")
-def isin(node: Node, x: Value, among: Value, _: bool, invert: bool) -> Value:
-    flat = flattened(node, among)
-    at = broadcast(x, node.shape).at
-
-    def element(i: Index) -> Expr:
-        found = node.reduce("any", flat.shape, lambda j: Bin("==", at(i), flat[j]))
-        return Call("not", (found,)) if invert else found
 
     return node.define(element)
