@@ -9,7 +9,7 @@ from ke_ir.evaluate import evaluate_op
 from ke_ir.expr import Dim
 from ke_ir.interpret import interpret_program
 from ke_ir.ir import For, KernelCall, OpDef, Program, Repeat, statements
-from ke_ir.ops import Dot
+from ke_ir.ops import Dot, Store
 from ke_ir.parser import parse
 from ke_ir.verify import check
 from tests.ir.derive_check import agree, derived, kernels
@@ -179,3 +179,53 @@ def test_what_nobody_asks_for_is_left_out() -> None:
       z[b] = sum[t](y[t, b]) }""")
     (program,) = [i for i in derive(steps) if isinstance(i, Program)]
     assert list(program.temps) == ["y_start"]
+
+
+LAST = """op @f(x: f32[B], m: f32[M]) -> (y: f32[B]) dims B = 300, M = 50 {
+  mid[t in 0 to 6, b in 0 to B] = (lo[t - 1, b else 0] + hi[t - 1, b else M]) // 2
+  up[t, b] = mid[t, b] < hi[t - 1, b else M] and m[min(mid[t, b], M - 1)] < x[b]
+  lo[t, b] = select(up[t, b], mid[t, b] + 1, lo[t - 1, b else 0])
+  hi[t, b] = select(up[t, b], hi[t - 1, b else M], mid[t, b])
+  y[b] = lo[5, b] * 2 + x[b] }"""
+
+
+def test_of_a_search_only_where_it_ends_is_kept() -> None:
+    module = derived(op(LAST))
+    (kernel,) = kernels(module)
+    (loop,) = [s for s in statements(kernel.body) if isinstance(s, For)]
+    assert len(loop.carries) == 2 and not any(isinstance(s, Store) for s in statements(loop.body))
+    agree(module, {}, inputs_of(op(LAST), {}))
+
+
+ENDS = {
+    "backwards": "h[t, b] = h[t + 1, b else a[b]] * 0.5 + x[t, b]\ny[b] = h[0, b] + a[b]",
+    "gathered": "h[t, b] = h[t - 1, b else a[b]] * 0.5 + x[t, b]\ny[b] = h[6, 4 - b] + h[6, b]",
+    "outside": "h[t, b] = h[t - 1, b else a[b]] * 0.5 + x[t, b]\ny[b] = h[6, b - 1 else 9]",
+    "reduced": "h[t, b] = h[t - 1, b else a[b]] * 0.5 + x[t, b]\ny[b] = sum[c](h[6, c]) * a[b]",
+    "index in the middle": "h[b, t] = h[b, t - 1 else a[b]] * 0.5 + x[t, b]\ny[b] = h[b, 6]",
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_what_is_read_of_the_last_step_alone_has_no_steps(name: str) -> None:
+    o = op(f"op @f(x: f32[7, 5], a: f32[5]) -> (y: f32[5]) {{ {ENDS[name]} }}")
+    module = derived(o)
+    assert all(len(t.shape) < 2 for p in module.programs.values() for t in p.temps.values())
+    agree(module)
+
+
+STEPS_ASKED_FOR = {
+    "an earlier one": "h[t, b] = h[t - 1, b else a[b]] * 0.5 + x[t, b]\ny[b] = h[6, b] + h[5, b]",
+    "all": "h[t, b] = h[t - 1, b else a[b]] * 0.5 + x[t, b]\ny[b] = h[6, b] + sum[t](h[t, b])",
+    "the first of one that goes up": (
+        "h[t, b] = h[t - 1, b else a[b]] * 0.5 + x[t, b]\ny[b] = h[0, b] + a[b]"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STEPS_ASKED_FOR)
+def test_steps_that_are_asked_for_are_kept(name: str) -> None:
+    o = op(f"op @f(x: f32[7, 5], a: f32[5]) -> (y: f32[5]) {{ {STEPS_ASKED_FOR[name]} }}")
+    module = derived(o)
+    assert any(len(t.shape) == 2 for t in module.programs["f"].temps.values())
+    agree(module)

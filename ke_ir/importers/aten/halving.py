@@ -20,6 +20,8 @@ def halved(
     ``low``: each step leaves at most half of what is between them. What is tried may be ``high``
     itself once they have met; what ``goes_on`` says there does not matter.
     """
+    if width == 0:
+        return low
     b, steps = node.builder, width.bit_length()
     mid, up, first, last = (
         b.name(f"{node.name}_{name}{what}") for name in ("mid", "up", "low", "high")

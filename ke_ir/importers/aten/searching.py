@@ -44,7 +44,8 @@ def bucketize(node: Node, x: Value, edges: Value, _: bool, right: bool) -> Value
 def _count_below(node: Node, order: Value, x: Value, right: bool) -> Value:
     """How many come before: a NaN comes after all.
 
-    By halving it is what PyTorch gives, also for an order that is none: it tries the same places.
+    By halving it is what PyTorch gives, also for an order that is none, or that NaNs stand in: it
+    tries the same places. Where borders are counted, NaNs among them are below everything.
     """
 
     def is_above(i: Index, j: Expr) -> Expr:

@@ -183,9 +183,9 @@ def _median(node: Node, x: Value, dim: int, keep: bool, skipping: bool) -> list[
     n = number(x.shape[at])
     if n is None:
         raise Unsupported("the median of a dim whose size is no number")
-    middle = Num((n - 1) // 2)
+    middle = (n - 1) // 2
     if not x.dtype.is_float:
-        return _one(node, x, dim, keep, middle.value + 1, lambda _: middle)
+        return _one(node, x, dim, keep, middle + 1, lambda _: Num(middle))
     real = node.builder.define(
         f"{node.name}_numbers", along_dim(x.shape, at), DType.I64,
         lambda i: node.reduce("sum", [x.shape[at]], lambda j: one_if(_is_number(
@@ -196,9 +196,9 @@ def _median(node: Node, x: Value, dim: int, keep: bool, skipping: bool) -> list[
         count = real[along_dim(i, at)]
         if skipping:
             return Call("max", (Bin("//", Bin("-", count, Num(1)), Num(2)), Num(0)))
-        return Call("select", (Bin("<", count, Num(n)), count, middle))
+        return Call("select", (Bin("<", count, Num(n)), count, Num(middle)))
 
-    return _one(node, x, dim, keep, middle.value + 1 if skipping else n, rank)
+    return _one(node, x, dim, keep, middle + 1 if skipping else n, rank)
 
 
 def _is_number(e: Expr) -> Expr:
