@@ -76,3 +76,19 @@ def test_additions_in_sequence_are_few() -> None:
     got = interpret_program(m, m.programs["f"], {}, {"x": x}, exact=False)["y"]
     want = x.astype(np.float64).sum(1)
     assert np.abs(got / want - 1).max() < 6e-7
+
+
+def test_tiles_lie_along_the_index_beside_which_memory_goes_on() -> None:
+    """Not along the longest: the chunks are more than the elements of one, and 64 apart."""
+    text = """op @f(x: f32[8, {1}]) -> (y: i64[8, {0}, 64]) {{
+      y[b, g in 0 to {0}, k in 0 to 64] = sum[l in 0 to 64](
+        select(x[b, 64 * g + l] < x[b, k + g * 64], 1, 0))
+    }}"""
+    (_, chunks, inside), loops = tiles(module(text, 782, 782 * 64))
+    assert inside == 64 and (chunks or 1) < 16 and loops == [32]
+    agree(module(text, 3, 192))
+    windows = """op @f(x: f32[8, {0}]) -> (y: f32[8, {1}]) {{
+      y[b, i] = max[p in 0 to 3](x[b, 2 * i + p])
+    }}"""
+    (_, columns), _ = tiles(module(windows, 2049, 1024))
+    assert columns is not None and columns >= 128  # few terms fill no tile
