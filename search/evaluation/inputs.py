@@ -156,7 +156,6 @@ class _Uses:
         self.inferred = infer_ranges(op)
         self.integers = {p.name for p in op.inputs if p.type.dtype.is_int}
         self.equations = {e.target: e for e in op.equations}
-        self.following: list[str] = []
 
     def all(self) -> Iterator[tuple[str, Role]]:
         for er in self.inferred.equations:
@@ -208,18 +207,24 @@ class _Uses:
                     yield name, Role(0, self._extent(er, side.name) - 1)
 
     def _sources(self, e: Expr) -> list[str]:
-        """Integer inputs that give the value of ``e``; not those that index others inside it."""
-        if isinstance(e, Ref):
-            if e.tensor in self.integers:
-                return [e.tensor]
-            made = self.equations.get(e.tensor)
-            if made is None or e.tensor in self.following:  # a recurrence leads back to itself
-                return []
-            self.following.append(e.tensor)
-            found = self._sources(made.rhs)
-            self.following.pop()
-            return found
-        return [name for c in children(e) for name in self._sources(c)]
+        """Integer inputs that give the value of ``e``; not those that index others inside it.
+
+        Each equation is looked at once: in a long chain, where each reads the one before more than
+        once, there are more ways through them than can be walked.
+        """
+        found: dict[str, None] = {}
+        seen: set[str] = set()
+        waiting = [e]
+        while waiting:
+            n = waiting.pop()
+            if not isinstance(n, Ref):
+                waiting += reversed(children(n))
+            elif n.tensor in self.integers:
+                found[n.tensor] = None
+            elif n.tensor in self.equations and n.tensor not in seen:
+                seen.add(n.tensor)
+                waiting.append(self.equations[n.tensor].rhs)
+        return list(found)
 
 
 def _shift(index: Expr) -> int:

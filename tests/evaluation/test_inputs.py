@@ -154,3 +154,13 @@ def test_an_op_that_is_nowhere_a_number_is_not_judged_right() -> None:
     found = check_meaning(module, module.programs["n"], module.ops["n"], {})
     assert found.outcome is Outcome.FAILED
     assert "NaN" in found.reason
+
+
+def test_a_long_chain_is_followed_in_reasonable_time() -> None:
+    """Each equation reads the one before twice: 2^60 ways lead to the input."""
+    links = "\n".join(f"c{n}[k] = c{n - 1}[k] + min(c{n - 1}[k], 3)" for n in range(1, 61))
+    made = op(f"""op @g(x: f32[10], i: i64[K]) -> (y: f32[K]) dims K = 4 {{
+      c0[k] = i[k] * 2
+      {links}
+      y[k] = x[c60[k]] }}""")
+    assert integer_roles(made, made.sizes()) == {"i": Role(0, 9)}
