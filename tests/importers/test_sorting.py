@@ -24,7 +24,6 @@ from ke_ir.importers.aten import merging, searching
 from ke_ir.importers.aten import sorting as sorting_module
 from ke_ir.importers.sizes import DynamicDim
 from ke_ir.importers.torch_export import Imported, import_module
-from ke_ir.interpret_program import interpret_program
 from ke_ir.ir import For, Module, statements
 from targets.base import Presence
 from targets.registry import find_target, knobs_for
@@ -72,10 +71,13 @@ def is_merged(imported: Imported) -> bool:
     return any("_run0" in e.target for e in imported.op.equations)
 
 
-@pytest.mark.parametrize("descending", [False, True])
+def both_ways(x: torch.Tensor) -> Any:
+    return sorting()(x), sorting(True)(x)
+
+
 @pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 127, 128, 129, 1000])
-def test_rows_are_sorted_as_by_pytorch(n: int, descending: bool) -> None:
-    assert is_merged(check(sorting(descending), (rows(n),))) == (n > 100)
+def test_rows_are_sorted_as_by_pytorch(n: int) -> None:
+    assert is_merged(check(both_ways, (rows(n),))) == (n > 100)
 
 
 @pytest.mark.parametrize("n", [5000, 50_000])
@@ -110,17 +112,16 @@ def ends(dtype: torch.dtype) -> torch.Tensor:
     return few[torch.randint(0, 7, (2, 200), generator=torch.Generator().manual_seed(1))].to(dtype)
 
 
-@pytest.mark.parametrize("descending", [False, True])
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int8, torch.int32, torch.int64,
                                    torch.float16, torch.bfloat16, torch.float64])  # fmt: skip
-def test_dtypes_up_to_their_ends(dtype: torch.dtype, descending: bool) -> None:
-    assert is_merged(check(sorting(descending), (ends(dtype),), derived=not descending))
+def test_dtypes_up_to_their_ends(dtype: torch.dtype) -> None:
+    assert is_merged(check(both_ways, (ends(dtype),), derived=True))
 
 
-@pytest.mark.parametrize("k", [1, 8, 50, 64, 65, 199])
+@pytest.mark.parametrize("k", [1, 50, 64, 65])
 def test_the_first_of_a_row(k: int) -> None:
-    x = rows(300)
-    assert is_merged(check(largest(k, k != 50), (x,), derived=k in (8, 65)))
+    x = rows(200)
+    assert is_merged(check(largest(k, k != 50), (x,), derived=k in (1, 65)))
     stable = import_module(sorting(True), (x,), "f")
     few = import_module(lambda x: torch.topk(x, k), (x,), "f")
     want = evaluate_op(stable.op, None, arguments(stable, (x,)))
@@ -189,9 +190,8 @@ KINDS = [NAN, INF, -INF, 0.0, -0.0, 1.0, 1.5, -2.0, 3.0]
 
 
 @cache
-def sorted_op(n: int, descending: bool) -> tuple[Imported, Module]:
-    imported = import_module(sorting(descending), (torch.zeros(n),), "f")
-    return imported, with_derived(Module((imported.op,)))
+def sorted_op(n: int, descending: bool) -> Imported:
+    return import_module(sorting(descending), (torch.zeros(n),), "f")
 
 
 @settings(max_examples=15, deadline=None)
@@ -200,7 +200,7 @@ def test_the_result_is_the_elements_in_order_and_equal_ones_as_they_stood(data: 
     n = data.draw(st.sampled_from([89, 129]))
     descending = data.draw(st.booleans())
     x = np.array(data.draw(st.lists(st.sampled_from(KINDS), min_size=n, max_size=n)))
-    imported, _ = sorted_op(n, descending)
+    imported = sorted_op(n, descending)
     given_ = arguments(imported, (torch.from_numpy(x),))
     found = evaluate_op(imported.op, None, given_)
     values, where = (found[r.name] for r in imported.results)
@@ -209,16 +209,6 @@ def test_the_result_is_the_elements_in_order_and_equal_ones_as_they_stood(data: 
     keys = np.where(np.isnan(values), 9.0, np.clip(values, -8, 8)) * (-1 if descending else 1)
     assert (np.diff(keys) >= 0).all()
     assert (np.diff(where)[np.diff(keys) == 0] > 0).all()
-
-
-@pytest.mark.parametrize("n", [129])
-def test_what_is_derived_means_the_same(n: int) -> None:
-    for descending in (False, True):
-        imported, full = sorted_op(n, descending)
-        for x in rows(n):
-            given_ = arguments(imported, (x,))
-            want = expected(sorting(descending), (x,), imported)
-            compare(interpret_program(full, full.programs["f"], None, given_), want)
 
 
 # What is wrong is seen
@@ -276,7 +266,7 @@ def test_a_row_that_is_filled_with_the_wrong_end_fails(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(("f", "kernels", "bytes_each"), [
-    (sorting(), 12, 400), (largest(8), 12, 30), (largest(50), 12, 60), (kth(20_000), 13, 400),
+    (sorting(), 12, 400), (largest(8), 12, 30),
 ])  # fmt: skip
 def test_a_level_is_a_kernel_and_no_work_is_quadratic(
     f: Any, kernels: int, bytes_each: int
@@ -305,14 +295,16 @@ def test_a_row_whose_length_a_run_gives_is_ranked_by_pairs() -> None:
         compare(evaluate_op(imported.op, sizes, given_), expected(sorting(), (x,), imported))
 
 
-@pytest.mark.parametrize("target", ["kea.kea2", "nvidia.sm_90", "amd.gfx942"])
-@pytest.mark.parametrize("name", ["sort", "topk", "searchsorted"])
+@pytest.mark.parametrize(("target", "name"), [
+    ("kea.kea2", "sort"), ("nvidia.sm_90", "sort"), ("amd.gfx942", "sort"), ("kea.kea2", "topk"),
+    ("kea.kea2", "searchsorted"), ("nvidia.sm_90", "searchsorted"),
+])  # fmt: skip
 def test_on_targets(target: str, name: str) -> None:
     """As compiled and simulated, or interpreted: elements and places to the last bit."""
     on = find_target(target)
     if on.availability().presence is Presence.MISSING:
         pytest.skip(on.availability().reason)
-    x = rows(200)[[0, 5]]
+    x = rows(130)[[0, 5]]
     cases: dict[str, tuple[Any, tuple[torch.Tensor, ...]]] = {
         "sort": (sorting(), (x,)),
         "topk": (largest(5), (x,)),
@@ -339,7 +331,7 @@ def borders(n: int) -> torch.Tensor:
     return x.sort().values
 
 
-@pytest.mark.parametrize("n", [63, 64, 65, 100, 1000])
+@pytest.mark.parametrize("n", [64, 65, 1000])
 @pytest.mark.parametrize("right", [False, True])
 def test_searching(n: int, right: bool) -> None:
     order = borders(n)
