@@ -104,7 +104,7 @@ def _place(
     for at in range(len(groups) - 1, max(latest, 0) - 1, -1):
         g = groups[at]
         # What is scattered is complete only when all programs have ended.
-        apart = node.scatter is not None or g.members[0].scatter is not None
+        apart = any(m.scatter is not None for m in g.members)
         mapping = None if apart else _mapping(node, g)
         if mapping is None:
             continue
