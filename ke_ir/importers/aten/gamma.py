@@ -7,7 +7,7 @@ import math
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import mapped
 from ke_ir.importers.graph import Value
-from ke_ir.importers.registry import Node, Unsupported, aten
+from ke_ir.importers.registry import Node, aten
 
 LANCZOS = (
     0.99999999999980993, 676.5203681218851, -1259.1392167224028, 771.32342877765313,
@@ -88,9 +88,3 @@ def digamma(node: Node, x: Value) -> Value:
 
     return mapped(node, whole, x, inner)
 
-
-@aten("polygamma.default")
-def polygamma(node: Node, n: int, x: Value) -> Value:
-    if n:
-        raise Unsupported("the polygamma function of an order above 0")
-    return digamma(node, x)
