@@ -33,12 +33,25 @@ def whole(n: Expr) -> int:
 
 
 @dataclass(frozen=True)
+class Layout:
+    """How a tensor lies in its storage of ``elements``, as PyTorch has it."""
+
+    strides: tuple[int, ...]
+    offset: int
+    elements: int
+
+
+@dataclass(frozen=True)
 class Node:
-    """One call in the graph: its name, and the types of what it gives."""
+    """One call in the graph: its name, and the types of what it gives.
+
+    ``layouts`` are those of its tensor arguments, in order, as far as they are numbers.
+    """
 
     name: str
     builder: Builder
     results: tuple[tuple[tuple[Expr, ...], DType], ...]
+    layouts: tuple[Layout | None, ...] = ()
 
     @property
     def shape(self) -> tuple[Expr, ...]:

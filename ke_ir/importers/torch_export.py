@@ -15,7 +15,7 @@ from ke_ir.diagnostics import Diagnostic
 from ke_ir.expr import Expr, Num, Range, Reduce, Ref, Var, rewrite, walk
 from ke_ir.importers.graph import Builder, Draw, Value, constant
 from ke_ir.importers.index import equal
-from ke_ir.importers.registry import Handler, Node, Unsupported, handlers
+from ke_ir.importers.registry import Handler, Layout, Node, Unsupported, handlers
 from ke_ir.importers.sizes import DynamicDim, Symbols, dynamic_shapes
 from ke_ir.ir import Equation, Module, OpDef, Param
 from ke_ir.types import DType, TensorType
@@ -298,7 +298,8 @@ class _Import:
         made = self.handler(node)
         before = len(self.builder.equations)
         arguments = self.bound(node)
-        value = made(Node(short(node.name), self.builder, results), *arguments)
+        layouts = tuple(map(_layout, node.all_input_nodes))
+        value = made(Node(short(node.name), self.builder, results, layouts), *arguments)
         precision = _tf32(str(node.target), arguments)
         if precision:
             new = (e.target for e in self.builder.equations[before:])
@@ -360,6 +361,18 @@ class _Import:
 def is_size(node: Any) -> bool:
     """True for a node that computes a size: its value is a symbol, or a number made of symbols."""
     return type(node.meta.get("val")).__name__ == "SymInt"
+
+
+def _layout(source: Any) -> Layout | None:
+    """Of a node's tensor; None for other values, and for sizes that are symbols."""
+    x = source.meta.get("val")
+    if not hasattr(x, "untyped_storage"):
+        return None
+    elements = x.untyped_storage().nbytes() // x.element_size()
+    numbers = (*x.stride(), x.storage_offset(), elements)
+    if not all(isinstance(n, int) for n in numbers):
+        return None
+    return Layout(tuple(x.stride()), x.storage_offset(), elements)
 
 
 def _hint(n: Any) -> int:

@@ -223,6 +223,43 @@ def ldexp(node: Node, x: Operand, n: Operand) -> Value:
     return mapped(node, lambda e, k: Bin("*", e, Call("exp2", (k,))), x, n)
 
 
+@aten("frexp.Tensor")
+def frexp(node: Node, x: Value) -> list[Value]:
+    """x = mantissa * 2^exponent, the mantissa from 1/2 up to 1; 0, infinities and NaN stay.
+
+    The logarithm may be off by a rounding, so that the exponent is looked at again. Powers of two
+    are taken in two parts: one alone has no float64 where x is subnormal.
+    """
+    arc = Arc(node)
+    plain = arc.step("plain", lambda e: _select(Bin("and", Bin("!=", e, Num(0)), Bin(
+        "<", _abs(e), Num(math.inf))), e, Num(0.5)), x)  # fmt: skip
+    near = arc.step("near", lambda e: Bin("+", Call("floor", (
+        Call("log2", (_abs(e),)),)), Num(1.0)), plain)  # fmt: skip
+
+    def share(e: Expr, n: Expr) -> Expr:
+        half = Call("floor", (Bin("*", n, Num(0.5)),))
+        return Bin("*", Bin("*", e, Call("exp2", (Neg(half),))),
+                   Call("exp2", (Bin("-", half, n),)))  # fmt: skip
+
+    first = arc.step("share", share, plain, near)
+
+    def by_size(e: Expr, above: Expr, within: Expr, below: Expr) -> Expr:
+        return _select(Bin(">=", _abs(e), Num(1.0)), above,
+                       _select(Bin("<", _abs(e), Num(0.5)), below, within))  # fmt: skip
+
+    def mantissa(e: Expr, p: Expr, m: Expr) -> Expr:
+        found = by_size(m, Bin("*", Num(0.5), m), m, Bin("*", Num(2.0), m))
+        return _select(Bin("==", e, p), found, e)
+
+    def exponent(e: Expr, p: Expr, n: Expr, m: Expr) -> Expr:
+        found = by_size(m, Bin("+", n, Num(1.0)), n, Bin("-", n, Num(1.0)))
+        return Call("trunc", (_select(Bin("==", e, p), found, Num(0.0)),))
+
+    ats = [v.at for v in (x, plain, near, first)]
+    return [mapped(node, mantissa, x, plain, first),
+            node.define(lambda i: exponent(*(at(i) for at in ats)), 1, "_exponent")]  # fmt: skip
+
+
 @aten("heaviside.default")
 def heaviside(node: Node, x: Value, at_zero: Value) -> Value:
     if node.dtype.is_bool:
