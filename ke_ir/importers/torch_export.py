@@ -236,7 +236,7 @@ class _Import:
         self.values[node] = None
         try:
             if node.op == "call_function" and not (
-                node.target is operator.getitem or is_size(node)
+                node.target is operator.getitem or is_size(node) or is_check(node)
             ):
                 self.handler(node)
             if not poisoned:
@@ -291,6 +291,8 @@ class _Import:
             return self.values[node.args[0]][node.args[1]]
         if is_size(node):
             return self.symbols.size(node.meta["val"])
+        if is_check(node):
+            return [node.name]
         found = node.meta.get("val")
         tensors = [v for v in (found if isinstance(found, tuple | list) else (found,))
                    if hasattr(v, "shape")]  # fmt: skip
@@ -343,6 +345,8 @@ class _Import:
                 result = Result("", "output", position)
                 position += 1
                 wanted = "out"
+            elif spec.kind.name == "TOKEN":
+                continue  # the order of effects
             else:
                 raise ImportFailure([Diagnostic(
                     "unsupported", f"an output of the kind {spec.kind.name.lower()}")])  # fmt: skip
@@ -361,6 +365,11 @@ class _Import:
 def is_size(node: Any) -> bool:
     """True for a node that computes a size: its value is a symbol, or a number made of symbols."""
     return type(node.meta.get("val")).__name__ == "SymInt"
+
+
+def is_check(node: Any) -> bool:
+    """True for a node that only raises, where a matrix has no factors; an op says no errors."""
+    return str(node.target) == "with_effects" and "_linalg_check_errors" in str(node.args[1])
 
 
 def _layout(source: Any) -> Layout | None:

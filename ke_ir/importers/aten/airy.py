@@ -25,7 +25,7 @@ _TERMS = 60
 
 
 def _zeta(x: float) -> float:
-    return 2 / 3 * x**1.5
+    return 2 / 3 * x * math.sqrt(x)
 
 
 @cache
@@ -40,7 +40,7 @@ def _near() -> Coefficients:
 
 @cache
 def _falling() -> Coefficients:
-    """2 sqrt(pi) x^(1/4) exp(zeta) Ai(x) in t, where zeta = 2/3 x^(3/2) is 2 zeta(end) / (1 + t)."""
+    """2 sqrt(pi) x^(1/4) exp(zeta) Ai(x) in t, for zeta = 2/3 x^(3/2) = 2 zeta(end) / (1 + t)."""
     return fitted(lambda t: hankel(1 / 3, complex(2 * _zeta(_HIGH) / (1 + t))).real)
 
 

@@ -6,7 +6,7 @@ with a matrix of weights, whose rows sum to 1 (PyTorch: UpSampleKernel.cpp, as P
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.graph import Index, Value
@@ -76,7 +76,7 @@ def _tables(
     return out
 
 
-def _both_ways(node: Node, x: Value, rows: Value, columns: Value, turned: bool) -> Value:
+def _both_ways(node: Node, x: Value, tables: Sequence[Value], turned: bool) -> Value:
     """x along its last dim and then the one before, each multiplied with a matrix."""
 
     def along(v: Value, table: Value, dim: int, i: Index) -> Expr:
@@ -88,6 +88,7 @@ def _both_ways(node: Node, x: Value, rows: Value, columns: Value, turned: bool) 
 
         return node.reduce("sum", [v.shape[dim]], part)
 
+    rows, columns = tables
     shape = (*x.shape[:-1], node.shape[-1])
     wide = node.builder.define(f"{node.name}_wide", shape, node.dtype,
                                lambda i: along(x, columns, -1, i))  # fmt: skip
@@ -101,7 +102,7 @@ def _register(kind: str) -> None:
     ) -> Value:
         result = Value(node.shape, node.dtype, x.at)
         tables = _tables(node, kind, x, result, corners, (down, across))
-        return _both_ways(node, x, *tables, turned=False)
+        return _both_ways(node, x, tables, False)
 
     @aten(f"_upsample_{kind}2d_aa_backward.default")
     def backward(
@@ -110,7 +111,7 @@ def _register(kind: str) -> None:
     ) -> Value:  # fmt: skip
         image = Value(node.shape, node.dtype, grad.at)
         tables = _tables(node, kind, image, grad, corners, (down, across))
-        return _both_ways(node, grad, *tables, turned=True)
+        return _both_ways(node, grad, tables, True)
 
 
 for _kind in FILTERS:

@@ -48,6 +48,10 @@ def _times(*es: Expr) -> Expr:
     return out
 
 
+def _square(e: Expr) -> Expr:
+    return Bin("*", e, e)
+
+
 def _plus(a: Expr, b: Expr) -> Expr:
     return Bin("+", a, b)
 
@@ -66,7 +70,7 @@ def _far(e: Expr, end: float) -> Expr:
 
 def _power(order: int, sign: int, of: Callable[[int], Fraction] = lambda k: Fraction(1)
            ) -> list[Fraction]:  # fmt: skip
-    """Of (x/2)^-order times J (sign -1) or I (sign 1); ``of`` gives what terms are multiplied by."""
+    """Of (x/2)^-order times J (sign -1) or I (sign 1), each term multiplied with ``of``."""
     return [sign**k * of(k) / (math.factorial(k) * math.factorial(k + order))
             for k in range(_TERMS)]  # fmt: skip
 
@@ -123,6 +127,7 @@ def _inverse(e: Expr) -> Expr:
 
 def _near_j(node: Node, order: int, x: Value, t: Value) -> Value:
     """J of |x|."""
+
     def f(e: Expr, m: Expr) -> Expr:
         found = horner(_alternating(order, False), m)
         return _times(Num(0.5), _near(e, _J_ENDS), found) if order else found
@@ -226,7 +231,7 @@ def _grown(order: int) -> Coefficients:
 
 def _scaled_i(node: Node, order: int, x: Value) -> Value:
     """exp(-|x|) I(|x|)."""
-    w = step(node, "square", lambda e: _times(*[_times(Num(1 / _I_ENDS), _near(e, _I_ENDS))] * 2), x)
+    w = step(node, "square", lambda e: _square(_times(Num(1 / _I_ENDS), _near(e, _I_ENDS))), x)
 
     def near(e: Expr, v: Expr) -> Expr:
         y = _near(e, _I_ENDS)
@@ -260,18 +265,17 @@ def _fallen(order: int) -> Coefficients:
 
 
 def _bessel_k(node: Node, order: int, x: Value, scaled: bool) -> Value:
-    w = step(node, "square", lambda e: _times(*[_times(Num(1 / _K_ENDS), _near(e, _K_ENDS))] * 2), x)
+    w = step(node, "square", lambda e: _square(_times(Num(1 / _K_ENDS), _near(e, _K_ENDS))), x)
     t = step(node, "t", lambda e: Bin(
         "-", Bin("/", Num(2.0 * _K_ENDS), _far(e, _K_ENDS)), Num(1.0)), x)  # fmt: skip
 
     def near(e: Expr, v: Expr) -> Expr:
         y = _near(e, _K_ENDS)
-        first: Expr = horner(_growing(order, False, _K_ENDS), v)
-        rest: Expr = _times(Num(0.5), horner(_growing(order, True, _K_ENDS), v))
+        first = horner(_growing(order, False, _K_ENDS), v)
+        rest = _times(Num(0.5), horner(_growing(order, True, _K_ENDS), v))
         log = Call("log", (_times(Num(0.5), y),))
-        if not order:
-            found = Bin("-", rest, _times(log, first))
-        else:
+        found: Expr = Bin("-", rest, _times(log, first))
+        if order:
             part = _times(Num(0.5), y, Bin("-", _times(log, first), rest))
             found = _plus(part, Bin("/", Num(1.0), y))
         return _times(found, Call("exp", (y,))) if scaled else found

@@ -87,4 +87,3 @@ def digamma(node: Node, x: Value) -> Value:
         return _select(_pole(e), special, found)
 
     return mapped(node, whole, x, inner)
-

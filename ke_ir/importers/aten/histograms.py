@@ -23,8 +23,12 @@ def _outer(node: Node, x: Value, d: int, given: Ends) -> tuple[Expr, Expr]:
     if given is not None:
         low, high = (float(e) for e in given[2 * d : 2 * d + 2])
         return (Num(low - 0.5), Num(high + 0.5)) if low == high else (Num(low), Num(high))
-    ends = [node.builder.define(f"{node.name}_{kind}", (), node.dtype, lambda _, k=kind: node.reduce(
-        k, x.shape[:1], lambda j: x[[j[0], Num(d)]]))[[]] for kind in ("min", "max")]  # fmt: skip
+
+    def end(kind: str) -> Expr:
+        return node.builder.define(f"{node.name}_{kind}", (), node.dtype, lambda _: node.reduce(
+            kind, x.shape[:1], lambda j: x[[j[0], Num(d)]]))[[]]  # fmt: skip
+
+    ends = [end("min"), end("max")]
 
     def apart(e: Expr, by: float) -> Expr:
         return Call("select", (Bin("==", *ends), Bin("+", e, Num(by)), e))

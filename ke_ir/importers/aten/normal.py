@@ -128,8 +128,8 @@ def erfcx(node: Node, x: Value) -> Value:
     size = step(node, "size", lambda e: Call("abs", (e,)), x)
     t = step(node, "t", lambda e: Bin("-", Num(1.0), Bin(
         "/", Num(2 * _SPLIT), Bin("+", e, Num(_SPLIT)))), size)  # fmt: skip
-    right = step(node, "right", lambda e, m: Bin(
-        "/", horner(_scaled_erfc(), m), Bin("+", Num(1.0), Bin("*", Num(2.0), e))), size, t)  # fmt: skip
+    right = step(node, "right", lambda e, m: Bin("/", horner(_scaled_erfc(), m), Bin(
+        "+", Num(1.0), Bin("*", Num(2.0), e))), size, t)  # fmt: skip
 
     def f(e: Expr, v: Expr) -> Expr:
         left = Bin("-", Bin("*", Num(2.0), Call("exp", (Bin("*", e, e),))), v)

@@ -59,9 +59,12 @@ def fitted(f: Callable[[float], float], tolerance: float = 4e-16) -> Coefficient
     n = _NODES
     cosines = [math.cos(math.pi * k / (2 * n)) for k in range(4 * n)]
     values = [f(cosines[2 * k + 1]) for k in range(n)]
-    series = [math.fsum(v * cosines[(2 * k + 1) * j % (4 * n)] for k, v in enumerate(values)) * 2 / n
-              for j in range(n)]  # fmt: skip
-    series[0] /= 2
+
+    def term(j: int) -> float:
+        total = math.fsum(v * cosines[(2 * k + 1) * j % (4 * n)] for k, v in enumerate(values))
+        return total * (2 if j else 1) / n
+
+    series = [term(j) for j in range(n)]
     largest = max(map(abs, series))
     last = max(j for j, c in enumerate(series) if abs(c) > tolerance * largest)
     return _in_powers(series[: last + 1])

@@ -33,7 +33,7 @@ def _negated(e: Expr) -> Expr:
 
 
 class Hurwitz:
-    """zeta(s, q) for s > 1 and q > 0, as equations, by Euler and Maclaurin's formula (DLMF 25.11.5).
+    """zeta(s, q) for s > 1 and q > 0, as equations, by Euler and Maclaurin (DLMF 25.11.5).
 
     With 10 terms and 12 corrections the relative error is about 1e-15.
     """
@@ -79,7 +79,7 @@ def _part(e: Expr) -> Expr:
 def _integers(node: Node, s: Value, q: Value, hurwitz: Hurwitz) -> Value:
     """zeta(s, q) for integers s and any q but 0, -1, ...
 
-    Below 0 the terms before 1 - q, whose signs are those of (-1)^s, are the difference of two zetas.
+    Below 0 the terms before 1 - q, with the sign of (-1)^s, are the difference of two zetas.
     """
     right = hurwitz("right", step(node, "right_q", _positive, q))
     low = hurwitz("low", step(node, "low_q", _part, q))
