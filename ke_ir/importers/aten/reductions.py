@@ -298,10 +298,22 @@ def logsumexp(node: Node, x: Value, dims: Dims, keep: bool) -> Value:
     def outer(index: Index) -> list[Expr]:
         return [j for k, j in enumerate(index) if k not in over]
 
-    apart = Value(x.shape, x.dtype, lambda i: Bin("-", x[i], largest[outer(i)]))
-    total = along(node, apart, over, "sum", keep, lambda e: Call("exp", (e,)))
+    def shift(index: Index) -> Expr:
+        """The largest element; 0 where that is infinite, from which nothing can be taken."""
+        e = largest[index]
+        if not x.dtype.is_float:
+            return e
+        return Call("select", (Bin("<", Call("abs", (e,)), Num(math.inf)), e, Num(0.0)))
+
+    def apart(index: Index) -> Expr:
+        # As floats: the difference of two integers may be none.
+        e = x[index] if x.dtype.is_float else Bin("*", Num(1.0), numeric(x[index], x.dtype))
+        return Bin("-", e, shift(outer(index)))
+
+    total = along(node, Value(x.shape, node.dtype, apart), over, "sum", keep,
+                  lambda e: Call("exp", (e,)))  # fmt: skip
     return node.define(lambda i: Bin(
-        "+", Call("log", (total(i),)), largest[outer(i) if keep else list(i)]))  # fmt: skip
+        "+", Call("log", (total(i),)), shift(outer(i) if keep else list(i))))  # fmt: skip
 
 
 # Normalisation
