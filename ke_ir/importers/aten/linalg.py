@@ -21,13 +21,14 @@ from ke_ir.importers.aten.factors import (
     turned,
 )
 from ke_ir.importers.aten.scatter import common_shape
-from ke_ir.importers.graph import Index, Value
+from ke_ir.importers.graph import Index, Value, constant
 from ke_ir.importers.registry import Node, aten, whole
 from ke_ir.types import DType
 
 
 def _row_major(node: Node) -> bool:
-    """PyTorch factors the transpose of such a matrix, which is what LAPACK sees in it."""
+    """Of such a matrix PyTorch takes the determinant by the factors of its transpose, which is what
+    LAPACK sees in it; gradients read them."""
     layout = node.layouts[0] if node.layouts else None
     return layout is not None and layout.strides[-1] == 1
 
@@ -56,8 +57,10 @@ def lu_factor(node: Node, x: Value, pivoted: bool, _: bool) -> list[Value]:
             _info(node, found.both, 2)]  # fmt: skip
 
 
-def _unpacked(node: Node, both: Value, rows: Value, dtype: DType) -> list[Value]:
-    """P, L and U."""
+def _unpacked(
+    node: Node, both: Value, rows: Value, order: bool = True, data: bool = True
+) -> list[Value]:
+    """P if the order is asked for, L and U if the data are; the rest is empty."""
 
     def place(i: Index) -> Expr:
         return select(Bin("==", rows[[*i[:-2], i[-1]]], i[-2]), Num(1.0), Num(0.0))
@@ -69,13 +72,15 @@ def _unpacked(node: Node, both: Value, rows: Value, dtype: DType) -> list[Value]
     def upper(i: Index) -> Expr:
         return select(Bin(">=", i[-1], i[-2]), both[i], Num(0.0))
 
-    return [node.define(place, 0), node.define(lower, 1, "_l"), node.define(upper, 2, "_u")]
+    parts = (place, order, ""), (lower, data, "_l"), (upper, data, "_u")
+    return [node.define(f, k, suffix) if asked else constant(0, *node.results[k][::-1])
+            for k, (f, asked, suffix) in enumerate(parts)]  # fmt: skip
 
 
 @aten("linalg_lu.default")
 def lu_parts(node: Node, x: Value, pivoted: bool) -> list[Value]:
     found = lu(node, x, pivoted)
-    return _unpacked(node, found.both, found.rows, node.dtype)
+    return _unpacked(node, found.both, found.rows)
 
 
 def _from_zero(pivots: Value) -> Value:
@@ -95,7 +100,7 @@ def _given(node: Node, both: Value, pivots: Value, batch: Sequence[Expr]) -> LU:
 @aten("lu_unpack.default")
 def lu_unpack(node: Node, both: Value, pivots: Value, data: bool, order: bool) -> list[Value]:
     rows = permutation(node, _from_zero(pivots), both.shape[-2])
-    return _unpacked(node, both, rows, node.dtype)
+    return _unpacked(node, both, rows, order, data)
 
 
 def _both_sides(node: Node, factors: LU, b: Value, left: bool, adjoint: bool) -> Value:
@@ -117,10 +122,9 @@ def solve(node: Node, a: Value, b: Value, left: bool, _: bool) -> list[Value]:
     vector = b.rank == 1 or (b.rank == a.rank - 1 and list(b.shape) == list(a.shape[:-1]))
     columns = b.view((*b.shape, Num(1)), lambda i: i[:-1]) if vector else b
     batch = common_shape([a.shape[:-2], columns.shape[:-2]]) if a.rank + columns.rank > 4 else []
-    other = _row_major(node)
-    found = lu(node, turned(a) if other else a)
+    found = lu(node, a)
     wide = LU(spread(found.both, batch), found.pivots, spread(found.rows, batch, 1))
-    x = _both_sides(node, wide, spread(columns, batch), left, other)
+    x = _both_sides(node, wide, spread(columns, batch), left, False)
     out = node.define(lambda i: x[[*i, Num(0)] if vector else i])
     return [out, _result(node, found.both, 1, "_lu"), _pivots(node, found, 2),
             _info(node, found.both, 3)]  # fmt: skip
