@@ -109,20 +109,6 @@ def floor_divide(node: Node, a: Operand, b: Operand) -> Value:
     return mapped(node, binary("//"), a, b)
 
 
-@aten("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor")
-def remainder(node: Node, a: Operand, b: Operand) -> Value:
-    return mapped(node, binary("%"), a, b)
-
-
-@aten("fmod.Tensor", "fmod.Scalar")
-def fmod(node: Node, a: Operand, b: Operand) -> Value:
-    if not node.dtype.is_float:
-        return mapped(node, lambda x, y: Bin("-", x, Bin("*", truncated(x, y), y)), a, b)
-    return mapped(
-        node, lambda x, y: Bin("-", x, Bin("*", Call("trunc", (Bin("/", x, y),)), y)), a, b
-    )
-
-
 @aten("pow.Tensor_Tensor", "pow.Tensor_Scalar", "pow.Scalar")
 def power(node: Node, a: Operand, b: Operand) -> Value:
     if not isinstance(b, Value):
