@@ -373,14 +373,14 @@ def is_check(node: Any) -> bool:
 
 
 def _layout(source: Any) -> Layout | None:
-    """Of a node's tensor; None for other values, and for sizes that are symbols."""
+    """Of a node's tensor; None for other values, and for strides that are symbols."""
     x = source.meta.get("val")
     if not hasattr(x, "untyped_storage"):
         return None
-    elements = x.untyped_storage().nbytes() // x.element_size()
-    numbers = (*x.stride(), x.storage_offset(), elements)
-    if not all(isinstance(n, int) for n in numbers):
+    if not all(isinstance(n, int) for n in (*x.stride(), x.storage_offset())):
         return None
+    # The storage of an example that is a view has a symbol for its size.
+    elements = _hint(x.untyped_storage().nbytes()) // x.element_size()
     return Layout(tuple(x.stride()), x.storage_offset(), elements)
 
 

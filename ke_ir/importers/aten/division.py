@@ -11,7 +11,6 @@ from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.index import add
 from ke_ir.importers.registry import Node, aten
 
-
 _BITS = 12
 """Half of float32's: a product of two numbers of so many is exact."""
 _HUGE = 1e30
@@ -129,7 +128,6 @@ def lcm(node: Node, a: Value, b: Value) -> Value:
     named = Node(f"{node.name}_gcd", node.builder, node.results)
 
     def f(x: Expr, y: Expr, common: Expr) -> Expr:
-        share = Bin("//", Call("abs", (x,)), Call("max", (common, Num(1))))
-        return Bin("*", share, Call("abs", (y,)))
+        return _abs(Bin("*", Bin("//", x, Call("max", (common, Num(1)))), y))
 
     return mapped(node, f, a, b, gcd(named, a, b))

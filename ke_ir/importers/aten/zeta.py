@@ -67,13 +67,13 @@ class Hurwitz:
 
 def _positive(e: Expr) -> Expr:
     """The argument where it is above 0, any such number where it is not."""
-    return Call("select", (Bin(">", e, Num(0)), e, Num(1.0)))
+    return Call("select", (Bin("<=", e, Num(0)), Num(1.0), e))
 
 
 def _part(e: Expr) -> Expr:
     """What is above the whole part; any number where that is nothing."""
     part = Bin("-", e, Call("floor", (e,)))
-    return Call("select", (Bin(">", part, Num(0)), part, Num(0.5)))
+    return Call("select", (Bin("==", part, Num(0)), Num(0.5), part))
 
 
 def _integers(node: Node, s: Value, q: Value, hurwitz: Hurwitz) -> Value:
@@ -104,7 +104,7 @@ def zeta(node: Node, s: Operand, q: Operand) -> Value:
     exponent = step(node, "s", lambda e: e, s)
     base = step(node, "q", lambda e: e, q)
     above = step(node, "above", lambda e: Call("select", (
-        Bin(">", e, Num(1)), e, Num(2.0))), exponent)  # fmt: skip
+        Bin("<=", e, Num(1)), Num(2.0), e)), exponent)  # fmt: skip
     found = _integers(node, above, base, Hurwitz(node, above))
 
     def f(n: Expr, e: Expr, v: Expr) -> Expr:
@@ -112,8 +112,8 @@ def zeta(node: Node, s: Operand, q: Operand) -> Value:
         whole = Bin("==", Call("floor", (n,)), n)
         left = Call("select", (whole, v, nan))
         pole = Call("select", (Bin("==", Call("floor", (e,)), e), inf, left))
-        out = Call("select", (Bin(">", e, Num(0)), v, pole))
-        out = Call("select", (Bin(">", n, Num(1)), out, nan))
+        out = Call("select", (Bin("<=", e, Num(0)), pole, v))
+        out = Call("select", (Bin("<", n, Num(1)), nan, out))
         return Call("select", (Bin("==", n, Num(1)), inf, out))
 
     return mapped(node, f, exponent, base, found)
