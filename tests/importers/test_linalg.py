@@ -104,3 +104,30 @@ def test_what_is_not_positive_is_said() -> None:
 def test_gradients(f: Any) -> None:
     done = checked(Gradient(Called(f, ((POSITIVE,), {}))))
     assert done.outcome == PASSED, done.reason
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (2, 5, 3), (3, 5), (1, 1)])
+def test_reflections_as_in_lapack(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, dtype=torch.float64)
+    x[..., 1:, 0] = 0  # a column that is there already: no reflection
+    check(torch.geqrf, (x,), derived=True)
+    for mode in ("reduced", "complete", "r"):
+        check(lambda m, mode=mode: [v for v in torch.linalg.qr(m, mode) if v.numel()], (x,))
+    if shape[-2] >= shape[-1]:
+        check(torch.linalg.householder_product, torch.geqrf(x))
+
+
+@pytest.mark.parametrize("left", [False, True])
+@pytest.mark.parametrize("transpose", [False, True])
+def test_reflections_of_another_matrix(left: bool, transpose: bool) -> None:
+    x, factors = torch.geqrf(A)
+    c = B if left else B.mT
+    check(lambda m, t, y: torch.ormqr(m, t, y, left, transpose), (x, factors, c))
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-3, 1.0, 30.0, 300.0])
+def test_exponentials_of_matrices(size: float) -> None:
+    antisymmetric = A - A.mT  # whose exponential is a rotation, however large it is
+    check(torch.linalg.matrix_exp, (size * antisymmetric,))
+    if size <= 30:
+        check(torch.linalg.matrix_exp, (size * A,), derived=size == 1)
