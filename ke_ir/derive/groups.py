@@ -105,6 +105,7 @@ def _place(
         g = groups[at]
         # What is scattered is complete only when all programs have ended.
         apart = any(m.scatter is not None for m in g.members)
+        apart |= node.scatter is not None and g.along is not None
         mapping = None if apart else _mapping(node, g)
         if mapping is None:
             continue
@@ -117,6 +118,8 @@ def _place(
             continue
         if len(node.indices) == len(g.axes):
             return at
+        if node.scatter is not None:
+            continue
         busy = any(n in heavy for n in g.names)
         if not node.is_reduction and uses and not busy and _worth_looping(node, g, mapping, extent):
             return at

@@ -123,6 +123,11 @@ def _digits(index: Expr, data: Expr, outer: dict[str, Range]) -> dict[str, Expr]
 
     What lies outside all places is left outside of the first index.
     """
+    match index:
+        case Bin("+", rest, Num() as shift):
+            index, data = rest, Bin("-", data, shift)
+        case Bin("-", rest, Num() as shift):
+            index, data = rest, Bin("+", data, shift)
     strides = _strides(index)
     if not strides or not strides.keys() <= outer.keys():
         return None

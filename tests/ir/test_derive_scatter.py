@@ -216,3 +216,49 @@ dims L in 1..100000 = 5000, N in 1..100000 = 1000, K = 64
         got = interpret_program(m, m.programs["d"], dims, given_, exact=True)
         want = evaluate_op(op, dims, given_)
         np.testing.assert_allclose(got["y"], want["y"], rtol=1e-12, atol=1e-12)
+
+
+COMPUTED = {
+    "chosen by a reduction": """
+op @c(w: f32[{l}, 9], s: f32[{l}, {k}]) -> (y: f32[9, {k}])
+{{
+  best[l] = argmax[c](w[l, c])
+  y[j in 0 to 9, k] = sum[l](select(best[l] == j, s[l, k], 0.0))
+}}
+""",
+    "weighed by a reduction": """
+op @c(w: f32[{l}, 9], id: i32[{l}]) -> (y: f32[{n}])
+{{ y[j] = sum[l](select(id[l] == j, sum[c](w[l, c]), 0.0)) }}
+""",
+    "counted by a scan": """
+op @c(ok: i1[{l}], s: f32[{l}]) -> (y: f32[{l}])
+{{
+  at[l in 0 to {l}] = sum[m in 0 to l + 1](select(ok[m], 1, 0))
+  y[j] = sum[l](select(ok[l] and at[l] == j + 1, s[l], 0.0))
+}}
+""",
+    "carried by a recurrence": """
+op @c(x: f32[{l}, 4], s: f32[{l}, 4]) -> (y: f32[{n}, 4])
+{{
+  h[l, b] = (h[l - 1, b else 0.0] + x[l, b]) * 0.5
+  y[j, b] = sum[l](select(floor(h[l, b] * 8.0) == j, s[l, b], 0.0))
+}}
+""",
+}
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.parametrize("name", COMPUTED)
+@pytest.mark.parametrize("sizes", [(7, 5, 13), (1, 1, 2), (70, 33, 128), (130, 3, 1000)])
+def test_where_a_term_belongs_may_have_to_be_computed(
+    name: str, sizes: tuple[int, int, int]
+) -> None:
+    text = COMPUTED[name].format(**dict(zip("nkl", sizes, strict=True)))
+    (op,) = parse(text).ops.values()
+    m = derived(op)
+    assert len(written(m)[0]) == 1
+    given_ = inputs(m, "c", sizes[0], 0)
+    want = evaluate_op(op, None, given_)
+    got = interpret_program(m, m.programs["c"], {}, given_, exact=True)
+    np.testing.assert_allclose(got["y"], want["y"], rtol=1e-10, atol=1e-12)
+    assert sizes[2] < 10 or (want["y"] != 0).any()
