@@ -16,7 +16,14 @@ from lowering.triton.options import TritonOptions
 from lowering.triton.softmax import SoftmaxWeights
 from lowering.triton.tiles import Tiles
 from lowering.triton.uses import Uses, is_unnamed
-from lowering.triton.values import Carriers, Literal, Value, literal, power_of_two
+from lowering.triton.values import (
+    Carriers,
+    Literal,
+    Value,
+    literal,
+    operand_literal,
+    power_of_two,
+)
 from lowering.triton.writer import Line, Names, Writer, atom, bare, tuple_text
 
 _TIGHT = 9  # binding level of an atom
@@ -182,7 +189,7 @@ class Context:
         """An operand as a Python atom."""
         if isinstance(operand, str):
             return self.materialised(self.values[operand])
-        return literal(operand, dtype)
+        return operand_literal(operand, dtype)
 
     def materialised(self, v: Value) -> str:
         """The text of a value; a constant becomes a tile."""

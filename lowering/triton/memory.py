@@ -13,7 +13,7 @@ from lowering.ravel import raveled
 from lowering.triton.bounds import Poly
 from lowering.triton.context import Context
 from lowering.triton.options import Unsupported
-from lowering.triton.values import Value, index_suffix, literal, power_of_two
+from lowering.triton.values import Value, index_suffix, operand_literal, power_of_two
 from lowering.triton.writer import WIDTH, bare, call, tuple_text
 
 _INT32_MAX = 2**31 - 1
@@ -45,7 +45,7 @@ def lower_load(ctx: Context, op: Load) -> None:
 def _fill(ctx: Context, op: Load) -> str:
     d = op.type.dtype
     if not ctx.carriers.as_bytes(d):
-        return literal(op.fill, d)
+        return operand_literal(op.fill, d)
     return str(_byte(float(op.fill), d))
 
 
@@ -88,7 +88,7 @@ def _stored(ctx: Context, op: Store | Accumulate) -> str:
     d = ctx.scope.tensor(op.tensor).dtype
     number = ctx.constant(op.x)
     if number is not None and isinstance(op, Store) and not ctx.carriers.as_bytes(d):
-        return literal(number, d)
+        return operand_literal(number, d)
     axes = ctx.scope.access(op.coords)
     dims = tuple(ctx.lanes(ctx.scope.loops.get(a.index), a.size) for a in axes)
     if number is not None:

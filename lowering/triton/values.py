@@ -102,6 +102,26 @@ def literal(value: Literal, dtype: DType) -> str:
     return repr(value)
 
 
+_SMALLEST_NORMAL = 2.0**-126
+"""Of float32."""
+
+
+def operand_literal(value: Literal, dtype: DType) -> str:
+    """A literal as an operand, with its type where Triton would give it another.
+
+    Triton takes a number for a float32, which loses digits of a float64, unless it is too small or
+    too large for a normal one: then for a float64, and a float32 beside it becomes one as well.
+    """
+    text = literal(value, dtype)
+    if dtype not in (DType.F32, DType.F64) or not math.isfinite(value) or value == 0:
+        return text
+    single = rounded_literal(value, DType.F32)
+    plain = dtype is DType.F32 or single == value
+    if plain and abs(value) >= _SMALLEST_NORMAL and math.isfinite(single):
+        return text
+    return f"tl.full([], {text}, tl.float{dtype.bits})"
+
+
 def rounded_literal(value: float, dtype: DType) -> float:
     """A number as a value of a floating dtype."""
     if dtype is DType.F64 or value == 0.0 or not math.isfinite(value):

@@ -9,7 +9,7 @@ from lowering.triton import Traits
 from targets.gpu.compile import compile_source
 from tests.lowering_triton.conftest import A100, H100, MI300, kernel, lowered, read
 from tests.lowering_triton.test_golden import CASES
-from tests.lowering_triton.test_numbers import FLOATS, INTS, UNARY, dot_kernel
+from tests.lowering_triton.test_numbers import FLOATS, INTS, UNARY, dot_kernel, literal_kernel
 from tests.lowering_triton.test_structure import STRUCTURES
 
 
@@ -31,6 +31,16 @@ def compiles(module: Module, traits: Traits, stage: str = "ttir") -> str:
 @pytest.mark.parametrize("stem", CASES)
 def test_examples(stem: str, traits: Traits) -> None:
     compiles(read(stem), traits)
+
+
+@pytest.mark.parametrize("traits", [H100, MI300], ids=lambda t: t.arch)
+@pytest.mark.parametrize("number", ["0.1", "1e-45"])
+@pytest.mark.parametrize("d", ["f64", "f32"])
+def test_numbers_have_the_dtype_of_what_they_stand_beside(
+    d: str, number: str, traits: Traits
+) -> None:
+    other = {"f64": "f32", "f32": "f64"}[d]
+    assert f"tensor<64x{other}" not in compiles(literal_kernel(d, number), traits)
 
 
 @pytest.mark.parametrize("traits", [H100, MI300], ids=lambda t: t.arch)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ke_ir.ir import Module
 from ke_ir.parser import parse
 from tests.ir.derive_check import derived
 from tests.lowering_triton.conftest import assert_same, kernel, lowered, read, run_both
@@ -86,6 +87,37 @@ def test_exponentials_are_accurate_however_large_the_argument(fn: str) -> None:
     off = np.abs(got["y"][finite] - exact[finite]) / units
     assert off[regular].max() <= (3.5 if fn == "exp" else 5)
     assert (off[~regular] * units[~regular] <= 2.0**-126).all()
+
+
+def literal_kernel(d: str, number: str) -> Module:
+    """A number wherever one may stand beside a tile."""
+    return kernel(
+        f"(%x: {d}[N], %c: i1[N]) -> (%y: {d}[N], %z: {d}[N])",
+        "N = 100",
+        f"""parallel %i = 0 to N tile 64 {{
+      %v = load %x[%i - 1 else {number}] : {d}[64]
+      %c_1 = load %c[%i] : i1[64]
+      %m = max %v, {number}
+      %s = select %c_1, %m, {number}
+      %p = add %s, {number}
+      %q = mul %p, %v
+      %at = cmp gt %v, {number}
+      %t = select %at, %q, %v
+      store %t, %y[%i]
+      store {number}, %z[%i]
+    }}""",
+    )
+
+
+@pytest.mark.parametrize("d", ["f64", "f32"])
+@pytest.mark.parametrize("number", ["0.1", "1e-45", "1e-40", "0.5", "3e38", "-0.3"])
+def test_numbers_have_all_the_digits_of_their_dtype(d: str, number: str) -> None:
+    """Triton takes 0.1 for a float32, and 1e-45 for a float64."""
+    got, want = run_both(literal_kernel(d, number))
+    for name, expected in want.items():
+        eps = np.finfo(expected.dtype).eps
+        with np.errstate(over="ignore"):
+            np.testing.assert_allclose(got[name], expected, rtol=2 * eps, err_msg=name)
 
 
 def test_weights_of_a_softmax_keep_the_short_exponential() -> None:
