@@ -71,6 +71,7 @@ def test_vectors_and_broadcast_systems() -> None:
     check(torch.linalg.inv, (A,))
 
 
+@pytest.mark.filterwarnings("ignore:torch.triangular_solve is deprecated")
 @pytest.mark.parametrize("upper", [False, True])
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("unit", [False, True])
