@@ -119,7 +119,8 @@ class Store:
 
     def _prepare(self, artifacts: str) -> str:
         """Create the tables or check their version; gives the place of the artifacts."""
-        if not sa.inspect(self.engine).has_table("meta"):
+        # All of them: another process may be creating them, one after the other.
+        if schema.metadata.tables.keys() - set(sa.inspect(self.engine).get_table_names()):
             _create(self.engine)
         with self.engine.begin() as db:
             self._put_meta(db, "schema", str(schema.VERSION))

@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from search.graph import Edge, Node, Score
-from search.store import ArtifactError, Artifacts, Store, StoreError, open_store
+from search.store import ArtifactError, Artifacts, Store, StoreError, open_store, schema
 from search.store.store import RUNNING, STOPPED, Round
 
 
@@ -134,6 +135,19 @@ def test_a_full_disk_leaves_no_half_of_an_artifact(
     with pytest.raises(ArtifactError, match=r"No space left.*resume"):
         artifacts.put("text")
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_a_store_whose_tables_are_being_created_gets_the_rest(tmp_path: Path) -> None:
+    """SQLite creates them one after the other, where another process can see it."""
+    with open_store(str(tmp_path)) as opened:
+        url = opened.url
+        with opened.engine.begin() as db:
+            for table in schema.metadata.sorted_tables:
+                if table.name != "meta":
+                    db.execute(sa.text(f"DROP TABLE {table.name}"))
+    with open_store(str(tmp_path)) as opened:
+        assert opened.url == url
+        assert opened.create_run({}, "f") == "f-1"
 
 
 def _begins(where: str) -> str:
