@@ -1,13 +1,15 @@
 """Compiles a generated Triton file for one architecture, with or without a GPU.
 
-The compiler runs in a worker process; see ``compile_worker``. It does not check the architecture's
+The compiler runs in worker processes; see ``compile_worker``. It does not check the architecture's
 limits, so that is done here.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from targets.base import Compiled, CompileFailed, Resources, Source
@@ -18,6 +20,10 @@ from targets.gpu.spec import GpuSpec, Usage
 from targets.gpu.workers import Limits, WorkerFailed, call
 
 _SECONDS_A_KERNEL = 15.0
+_KERNELS_A_WORKER = 8
+"""Kernels that are worth another worker, which starts in about as long as three compile."""
+_MOST_WORKERS = 8
+"""Each takes up to a GB, and several programs may be compiled at once."""
 
 STAGES = ("ttir", "ttgir", "llir", "asm")
 """Names of the compiler's stages: Triton IR, Triton GPU IR, LLVM IR, and PTX or AMD assembly."""
@@ -32,23 +38,31 @@ def compile_source(
     """Compile every kernel of ``source``. ``overrides`` replace options that the text declares.
 
     ``stages`` holds each stage of all kernels, one after the other; ``binary`` the cubin or hsaco
-    of each; ``handle`` the ``Usage`` of each by name. A program of many kernels may take longer
-    than one of few, unless ``limits`` say otherwise. Raises CompileFailed, ToolchainMissing.
+    of each; ``handle`` the ``Usage`` of each by name. A program of many kernels is compiled by
+    several workers, and may take longer than one of few, unless ``limits`` (of each worker) say
+    otherwise. Raises CompileFailed, ToolchainMissing.
     """
     if not probe.installed("triton"):
         raise missing_module("triton")
-    declared = parse(source.text).kernels
+    names = list(parse(source.text).kernels)
+    parts = _shares(names)
     request = {
         "text": source.text,
         "arch": spec.hardware.arch,
         "overrides": dict(overrides or {}),
     }
+
+    def compiled(part: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        reply = call("compile", {**request, "names": part}, limits or _limits(len(part)))
+        return dict(reply["kernels"])
+
     try:
-        reply = call("compile", request, limits or _limits(len(declared)))
+        with ThreadPoolExecutor(len(parts)) as several:
+            found = {name: k for done in several.map(compiled, parts) for name, k in done.items()}
     except WorkerFailed as failure:
         doing = f"compiling for {spec.hardware.arch}"
         raise as_target_error(failure, CompileFailed, doing) from failure
-    kernels = reply["kernels"]
+    kernels = {name: found[name] for name in names}
     usage = {name: _usage(kernel) for name, kernel in kernels.items()}
     return Compiled(
         source=source,
@@ -57,6 +71,12 @@ def compile_source(
         binary={name: base64.b64decode(kernel["binary"]) for name, kernel in kernels.items()},
         handle=usage,
     )
+
+
+def _shares(names: Sequence[str]) -> list[Sequence[str]]:
+    """Which kernels each worker compiles. Neighbours are alike, so that each gets every n-th."""
+    workers = min(os.cpu_count() or 1, _MOST_WORKERS, -(-len(names) // _KERNELS_A_WORKER)) or 1
+    return [names[i::workers] for i in range(workers)]
 
 
 def _limits(kernels: int) -> Limits:

@@ -27,14 +27,16 @@ _AMD_FIELD = r"^\s*(?:- )?\.%s:\s+(\d+)\s*$"
 
 
 def serve(request: dict[str, Any]) -> dict[str, Any]:
-    """Compile every kernel of ``text`` for ``arch`` with option ``overrides``.
+    """Compile the kernels ``names`` of ``text`` for ``arch`` with option ``overrides``.
 
     Reply: ``kernels`` name -> {stages, binary (base64), registers, spills, shared, threads, tmem}.
     """
     text, arch = request["text"], request["arch"]
-    module = load_text(kernels_only(text))
+    specs = parse(text).kernels
+    module = load_text(kernels_only(text, specs.keys() - request["names"]))
     kernels = {}
-    for name, spec in parse(text).kernels.items():
+    for name in request["names"]:
+        spec = specs[name]
         options = {**spec.options, **request["overrides"]}
         try:
             compiled = _compile(getattr(module, name), spec, _target(arch), options)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,16 +84,17 @@ def parse(text: str) -> Generated:
         ) from error
 
 
-def kernels_only(text: str) -> str:
+def kernels_only(text: str, without: Collection[str] = ()) -> str:
     """The file with everything but its kernels blanked out, line numbers kept.
 
     Kernels need neither torch nor the launcher; without them a compile does not pay for importing
-    torch, and works where torch is not installed.
+    torch, and works where torch is not installed. Kernels named in ``without`` go as well. Triton
+    takes a kernel's line into the key of its cache, which is why lines stay where they are.
     """
     lines = text.split("\n")
     kept: set[int] = set()
     for node in ast.parse(text).body:
-        if _needed_by_kernels(node):
+        if _needed_by_kernels(node) and getattr(node, "name", "") not in without:
             first = min((d.lineno for d in getattr(node, "decorator_list", [])), default=10**9)
             kept.update(range(min(first, node.lineno), (node.end_lineno or node.lineno) + 1))
     return "\n".join(line if i in kept else "" for i, line in enumerate(lines, 1)) + "\n"
