@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ke_ir.evaluate_values import Array, Env, Val, join, pieces
-from ke_ir.expr import Bin, Call, Expr, Reduce
+from ke_ir.expr import Bin, Call, Expr, Reduce, conjuncts
 from ke_ir.numerics import identity
 
 if TYPE_CHECKING:
@@ -28,9 +28,14 @@ _COMBINE: dict[str, Any] = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 
 @dataclass(frozen=True)
 class _Key:
-    """``index == data``: the elements of ``index`` are all different, over axes of its own."""
+    """``index == data``: the elements of ``index`` are all different, over axes of its own.
+
+    ``line`` has them in ascending order, ``order`` their flat places.
+    """
 
     index: Val
+    line: Array
+    order: Array
     data: Expr
 
 
@@ -47,7 +52,7 @@ def scattered(ev: Evaluator, e: Reduce, env: Env) -> Val | None:
     condition, value, other = body.args
     keys: list[_Key] = []
     tests: list[Expr] = []
-    for c in _conjuncts(condition):
+    for c in conjuncts(condition):
         key = _key(ev, c, env, names)
         if key is None:
             tests.append(c)
@@ -65,12 +70,6 @@ def scattered(ev: Evaluator, e: Reduce, env: Env) -> Val | None:
     return _Scatter(ev, e, keys, tests, value, missed.data).over(env)
 
 
-def _conjuncts(c: Expr) -> list[Expr]:
-    if isinstance(c, Bin) and c.op == "and":
-        return [*_conjuncts(c.lhs), *_conjuncts(c.rhs)]
-    return [c]
-
-
 def _key(ev: Evaluator, c: Expr, env: Env, names: set[str]) -> _Key | None:
     """An equality with what differs from element to element of indices that are not reduced."""
     if not (isinstance(c, Bin) and c.op == "=="):
@@ -82,8 +81,10 @@ def _key(ev: Evaluator, c: Expr, env: Env, names: set[str]) -> _Key | None:
         if not names & set(env.axes_of(data)):
             continue
         found = env.full(ev.value(index, env), axes)
-        if found.data.dtype.kind == "i" and np.unique(found.data).size == found.data.size:
-            return _Key(found, data)
+        order = np.argsort(found.data, axis=None)
+        line = found.data.ravel()[order]
+        if line.dtype.kind == "i" and (line[1:] != line[:-1]).all():
+            return _Key(found, line, order, data)
     return None
 
 
@@ -149,13 +150,11 @@ class _Scatter:
             data = env.full(self.ev.value(k.data, env), terms)
             if data.err is not None:
                 return None
-            order = np.argsort(k.index.data, axis=None)
-            line = k.index.data.ravel()[order]
-            at = np.minimum(np.searchsorted(line, data.data), line.size - 1)
-            hit &= line[at] == data.data
-            places.append(order[at])
+            at = np.minimum(np.searchsorted(k.line, data.data), k.line.size - 1)
+            hit &= k.line[at] == data.data
+            places.append(k.order[at])
         own = [np.broadcast_to(_line(env, a, terms), hit.shape) for a in kept]
-        sizes = (*env.shape(kept), *(k.index.data.size for k in self.keys))
+        sizes = (*env.shape(kept), *(k.line.size for k in self.keys))
         flat = np.ravel_multi_index([x[hit] for x in (*own, *places)], sizes)
         return self.combined(value, hit, flat, math.prod(shape), sums)
 

@@ -198,6 +198,13 @@ def variables(e: Expr) -> list[str]:
     return list(dict.fromkeys(n.name for n in walk(e) if isinstance(n, Var)))
 
 
+def conjuncts(c: Expr) -> list[Expr]:
+    """The conditions of which ``c`` asks that all hold."""
+    if isinstance(c, Bin) and c.op == "and":
+        return [*conjuncts(c.lhs), *conjuncts(c.rhs)]
+    return [c]
+
+
 def dims_of(e: Expr) -> set[str]:
     return {n.name for n in walk(e) if isinstance(n, Dim)}
 

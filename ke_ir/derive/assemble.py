@@ -172,9 +172,9 @@ class _Derivation:
     def emitted(self) -> list[tuple[Group, Emitted]]:
         nodes = [as_scan(n) for n in Normalizer(self.op).nodes()]
         kinds = node_kinds(nodes, self.tensors)
-        scattered = self.scattered(nodes, kinds)
-        nodes = [made for n in nodes for made in scattered.get(n.name, [n])]
-        kinds = node_kinds(nodes, self.tensors)
+        if scattered := self.scattered(nodes, kinds):
+            nodes = [made for n in nodes for made in scattered.get(n.name, [n])]
+            kinds = node_kinds(nodes, self.tensors)
         once = in_one_pass(nodes, self.extent, ELEMENTS * 4 // self.context.real.bytes)
         rest = [n for n in nodes if n.name not in once]
         once |= split_large(rest, self.extent, self.contractions(rest, kinds))

@@ -9,14 +9,14 @@ from ke_ir.derive.builder import Builder, Val
 from ke_ir.derive.contraction import Contraction, DotProduct
 from ke_ir.derive.groups import Group
 from ke_ir.derive.node import Node, Scatter, hi_of
-from ke_ir.derive.reductions import Accumulator, Nest, accumulator, runs_once
+from ke_ir.derive.reductions import Accumulator, Nest, accumulator, runs_once, sum_span
 from ke_ir.derive.scalar import int_dtype
 from ke_ir.derive.scans import Prefixes
 from ke_ir.derive.states import States
 from ke_ir.derive.tiles import Plan
 from ke_ir.expr import Bin, Call, Expr, Num, Range, Reduce, Ref, Var, substitute, variables, walk
-from ke_ir.intervals import Interval, interval
-from ke_ir.ir import For, LoopVar, Parallel, Param, Yield, defined_names
+from ke_ir.intervals import Interval
+from ke_ir.ir import For, LoopVar, Parallel, Param, Yield, defined_names, statements
 from ke_ir.ops import Accumulate, Store
 from ke_ir.ops.base import Op, Stmt
 from ke_ir.types import DType, TensorType
@@ -173,8 +173,9 @@ class Emitter:
         v = self.nest.value(node.expr)
         dtype = self.accumulated(node, s, v)
         out = self.context.outputs.get(node.name)
-        tensor = node.name if out is not None and out.dtype is dtype else self.stored[node.name]
-        if tensor != node.name or out is None:
+        direct = out is not None and out.dtype is dtype
+        tensor = node.name if direct else self.stored[node.name]
+        if not direct:
             self.writes[tensor] = TensorType(dtype, s.shape)
         coords, axes = self.nest.coordinates(self.live_places(node, s))
         v = self.b.cast(v, dtype)
@@ -208,8 +209,7 @@ class Emitter:
             if r.name in s.terms:
                 n = self.nest.dim_span(hi_of(r)).hi
                 count = None if n is None or count is None else count * n
-        ends = {"a": v.span, "b": Interval(0, count)}
-        return int_dtype(interval(Bin("*", Var("a"), Var("b")), {}, ends))
+        return int_dtype(sum_span(v.span, count))
 
     def finish(self, node: Node, v: Val) -> None:
         """Keep a member's value for those after it, and write it where it is wanted."""
@@ -330,16 +330,6 @@ def parameters(
 ) -> tuple[tuple[Param, ...], tuple[Param, ...]]:
     """Inputs and outputs of the kernel, in the order in which they are known."""
     ins = tuple(Param(n, t) for n, t in tensors.items() if n in e.reads)
-    stored = {s.tensor for s in _writes(e.parallel.body)}
+    stored = {s.tensor for s in statements(e.parallel.body) if isinstance(s, Store | Accumulate)}
     outs = [Param(n, t) for n, t in context.outputs.items() if n in stored]
     return ins, (*outs, *(Param(n, t) for n, t in e.writes.items()))
-
-
-def _writes(body: Sequence[Stmt]) -> list[Store | Accumulate]:
-    out: list[Store | Accumulate] = []
-    for s in body:
-        if isinstance(s, Store | Accumulate):
-            out.append(s)
-        elif isinstance(s, For):
-            out += _writes(s.body)
-    return out

@@ -23,6 +23,12 @@ COMBINE = {
 """The op that combines two values of a reduction."""
 
 
+def sum_span(term: Interval, count: int | None) -> Interval:
+    """The values of a sum of at most ``count`` terms; None for any number of them."""
+    ends = {"a": term, "b": Interval(0, count)}
+    return interval(Bin("*", Var("a"), Var("b")), {}, ends)
+
+
 @dataclass(frozen=True)
 class Loop:
     """A loop to be made over ``name`` from ``lo`` to ``hi`` (bounds over the op's indices).
@@ -270,9 +276,7 @@ class Fold(Accumulator):
         for v in loops:
             lo, hi = (self.k.span_of(b, self.k.b.spans) for b in (v.lo, v.hi))
             n = None if hi.hi is None or lo.lo is None else max(0, hi.hi - lo.lo)
-            count = Interval(0, n)
-            ends = {"a": total, "b": count}
-            total = interval(Bin("*", Var("a"), Var("b")), {}, ends)
+            total = sum_span(total, n)
         return int_dtype(total) if self.e.kind == "sum" else DType.I64
 
     def start(self) -> list[Val]:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 
 from ke_ir.derive.node import Node, Scatter, free_indices, hi_of, is_dense
 from ke_ir.derive.padding import literal
-from ke_ir.expr import Bin, Call, Expr, Num, Range, Reduce, Ref, Var, walk
+from ke_ir.derive.reductions import COMBINE
+from ke_ir.expr import Bin, Call, Expr, Num, Range, Reduce, Ref, Var, conjuncts, walk
 
 Extent = Callable[[Range], int | None]
 
-ACCUMULATED = {"sum": "add", "max": "max"}
-"""``accumulate`` kinds by reduction."""
+KINDS = ("sum", "max")
+"""Reductions of which a scatter is made."""
 LARGE = 1 << 20
 """Comparisons below which one kernel that makes them is as good as two."""
 SPREAD = 1 << 12
@@ -46,7 +47,7 @@ def as_scatter(node: Node, extent: Extent, is_float: bool, direct: bool) -> list
     ``direct``: the tensor called ``node.name`` may be what is accumulated into.
     """
     e = node.expr
-    if not isinstance(e, Reduce) or e.kind not in ACCUMULATED or node.scan or node.state:
+    if not isinstance(e, Reduce) or e.kind not in KINDS or node.scan or node.state:
         return None
     if not all(map(is_dense, (*node.indices, *e.ranges))):
         return None
@@ -64,7 +65,7 @@ def as_scatter(node: Node, extent: Extent, is_float: bool, direct: bool) -> list
     before = sum(1 for r in node.indices[:at] if r.name not in found.places)
     places = tuple(found.places.get(r.name, Var(r.name)) for r in node.indices)
     shape = tuple(map(hi_of, node.indices))
-    scatter = Scatter(ACCUMULATED[e.kind], places, shape, tuple(r.name for r in e.ranges))
+    scatter = Scatter(COMBINE[e.kind], places, shape, tuple(r.name for r in e.ranges))
     made = Node(
         node.name, (*rest[:before], *e.ranges, *rest[before:]), value, origin=node.origin,
         scatter=scatter,
@@ -87,7 +88,7 @@ def _keyed(node: Node, e: Reduce) -> Keyed | None:
     outer = {r.name: r for r in node.indices}
     places: dict[str, Expr] = {}
     tests: list[Expr] = []
-    for c in _conjuncts(condition):
+    for c in conjuncts(condition):
         found = _place(c, outer)
         if found is None or found.keys() & places.keys():
             tests.append(c)
@@ -100,12 +101,6 @@ def _keyed(node: Node, e: Reduce) -> Keyed | None:
         return None
     inner = any(isinstance(n, Reduce) for x in rest for n in walk(x))
     return None if inner else Keyed(places, tuple(tests), value, other)
-
-
-def _conjuncts(c: Expr) -> list[Expr]:
-    if isinstance(c, Bin) and c.op == "and":
-        return [*_conjuncts(c.lhs), *_conjuncts(c.rhs)]
-    return [c]
 
 
 def _place(c: Expr, outer: dict[str, Range]) -> dict[str, Expr] | None:

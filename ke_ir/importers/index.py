@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ke_ir.expr import Bin, Expr, Neg, Num, dims_of, evaluate_int
+from ke_ir.expr import Bin, Expr, Neg, Num, Ref, dims_of, evaluate_int
 from ke_ir.intervals import Interval, interval
 
 Spans = Mapping[str, Interval]
@@ -22,6 +22,11 @@ def number(e: Expr) -> int | None:
         return evaluate_int(e, {})
     except (KeyError, ValueError):
         return None
+
+
+def earlier(state: str, i: Sequence[Expr], start: Expr) -> Expr:
+    """A state of a recurrence over [step, ...] in the step before; ``start`` in the first."""
+    return Ref(state, (add(i[0], Num(-1)), *i[1:]), start)
 
 
 def add(a: Expr, b: Expr) -> Expr:

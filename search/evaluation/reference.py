@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -106,20 +106,21 @@ def _defined_case(
             why += [f"times {scale:g}, to be within reach of the arithmetic"] if scale != 1 else []
             note = ", ".join(why)
             case = Case(dict(sizes), seed, distribution, inputs, expected, note, domain, scale)
-            if not all(_finite(x) for x in expected.values()):
-                cases.append(case)
-                break
-            if op is None or within_reach(op, case):
+            finite = _share(expected.values()) == 1.0
+            if finite and (op is None or within_reach(op, case)):
                 return case
             cases.append(case)
-    if op is not None and recurrences(op):
-        finite = (c for c in reversed(cases) if all(_finite(x) for x in c.expected.values()))
-        return next(finite, cases[0])
-    whole = [c for c in cases if _share(c) == 1.0]
+            if not finite:
+                break
+    shares = [_share(c.expected.values()) for c in cases]
+    whole = [c for c, share in zip(cases, shares, strict=True) if share == 1.0]
+    stepwise = op is not None and bool(recurrences(op))
     if whole:
-        return whole[0]
-    best = max(cases, key=_share)
-    return replace(best, partial=True) if _share(best) >= _MOSTLY else cases[0]
+        return whole[-1 if stepwise else 0]
+    best = max(shares)
+    if stepwise or best < _MOSTLY:
+        return cases[0]
+    return replace(cases[shares.index(best)], partial=True)
 
 
 _SCALES = (1.0, 0.125, 0.125**2)
@@ -159,7 +160,7 @@ def _fits(d: DType, x: Array) -> bool:
     if not d.is_float:
         return True
     with np.errstate(over="ignore", invalid="ignore"):
-        return _finite(x.astype(d.numpy()))
+        return _share([x.astype(d.numpy())]) == 1.0
 
 
 def is_stable(op: OpDef, case: Case) -> bool:
@@ -256,11 +257,7 @@ def _evaluate(
     return evaluate_op(op, sizes, inputs)
 
 
-def _share(case: Case) -> float:
+def _share(outputs: Iterable[Array]) -> float:
     """The share of finite elements, of the output where it is least."""
-    floats = (x for x in case.expected.values() if x.dtype.kind in "fV" and x.size)
+    floats = (x for x in outputs if x.dtype.kind in "fV" and x.size)
     return min((float(np.isfinite(x.astype(np.float64)).mean()) for x in floats), default=1.0)
-
-
-def _finite(x: Array) -> bool:
-    return x.dtype.kind not in "fV" or bool(np.isfinite(x.astype(np.float64)).all())

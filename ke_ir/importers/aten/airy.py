@@ -8,15 +8,15 @@ from functools import cache
 
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.bessel import waves
-from ke_ir.importers.aten.pointwise import mapped
+from ke_ir.importers.aten.pointwise import mapped, step
 from ke_ir.importers.aten.series import (
     Coefficients,
     fitted,
     hankel,
     horner,
     recentred,
-    step,
 )
+from ke_ir.importers.aten.terms import absolute, negated, select
 from ke_ir.importers.graph import Value
 from ke_ir.importers.registry import Node, aten
 
@@ -55,9 +55,9 @@ def airy_ai(node: Node, x: Value) -> Value:
     right, left = _right(node, x), _left(node, x)
 
     def f(e: Expr, a: Expr, b: Expr, c: Expr) -> Expr:
-        right_of = Call("select", (Bin(">", e, Num(_HIGH)), c, b))
-        found = Call("select", (Bin("<", e, Num(_LOW)), a, right_of))
-        return Call("select", (Bin("==", Call("abs", (e,)), Num(math.inf)), Num(math.nan), found))
+        right_of = select(Bin(">", e, Num(_HIGH)), c, b)
+        found = select(Bin("<", e, Num(_LOW)), a, right_of)
+        return select(Bin("==", absolute(e), Num(math.inf)), Num(math.nan), found)
 
     return mapped(node, f, x, left, near, right)
 
@@ -86,7 +86,7 @@ def _right(node: Node, x: Value) -> Value:
 def _left(node: Node, x: Value) -> Value:
     """(P cos(zeta - pi/4) - Q sin(zeta - pi/4)) / (sqrt(pi) |x|^(1/4)) (DLMF 9.6.6)."""
     p, q = waves(1 / 3, _zeta(-_LOW))
-    size = step(node, "left", lambda e: Call("max", (Bin("-", Num(0.0), e), Num(float(-_LOW)))), x)
+    size = step(node, "left", lambda e: Call("max", (negated(e), Num(float(-_LOW)))), x)
     reach = _reach(node, "left_reach", size, -_LOW)
     t = step(node, "left_t", lambda r: Bin(
         "-", Bin("*", Num(2.0), Bin("*", r, r)), Num(1.0)), reach)  # fmt: skip

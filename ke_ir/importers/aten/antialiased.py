@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ke_ir.expr import Bin, Call, Expr, Num
+from ke_ir.importers.aten.terms import absolute, select, times
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.registry import Node, aten, whole
 from ke_ir.types import DType
@@ -25,18 +26,11 @@ def _triangle(e: Expr) -> Expr:
 def _cubic(e: Expr) -> Expr:
     """Keys' filter of a distance (IEEE Trans. ASSP 29, 1981)."""
     a = _CUBIC
-
-    def times(*parts: Expr) -> Expr:
-        out = parts[0]
-        for p in parts[1:]:
-            out = Bin("*", out, p)
-        return out
-
     near = Bin("+", times(Bin("-", times(Num(a + 2), e), Num(a + 3)), e, e), Num(1.0))
     far = times(Num(a), Bin("-", times(Bin("+", times(Bin(
         "-", e, Num(5.0)), e), Num(8.0)), e), Num(4.0)))  # fmt: skip
-    outer = Call("select", (Bin("<", e, Num(2.0)), far, Num(0.0)))
-    return Call("select", (Bin("<", e, Num(1.0)), near, outer))
+    outer = select(Bin("<", e, Num(2.0)), far, Num(0.0))
+    return select(Bin("<", e, Num(1.0)), near, outer)
 
 
 FILTERS: dict[str, Filter] = {"bilinear": _triangle, "bicubic": _cubic}
@@ -48,7 +42,7 @@ def _weights(node: Node, name: str, shape: Filter, n: int, m: int, step: float) 
 
     def raw(i: Index) -> Expr:
         center = Bin("*", Num(step), Bin("+", i[0], Num(0.5)))
-        apart = Call("abs", (Bin("-", Bin("+", i[1], Num(0.5)), center),))
+        apart = absolute(Bin("-", Bin("+", i[1], Num(0.5)), center))
         return shape(Bin("*", apart, Num(1 / width)))
 
     table = b.define(f"{node.name}_{name}_raw", (Num(m), Num(n)), DType.F64, raw)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import Scalar, mapped
 from ke_ir.importers.aten.pooling import window_ends
+from ke_ir.importers.aten.terms import absolute, select
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.index import add
 from ke_ir.importers.registry import Node, aten, whole
@@ -25,7 +26,7 @@ def collected(node: Node, grad: Value, rank: int, share: Share) -> Value:
             e = grad[[*lead, *o]]
             for k, (place, result) in enumerate(zip(i[len(lead) :], o, strict=True)):
                 reads, by = share(k, place, result)
-                e = Call("select", (reads, e if by == Num(1) else Bin("/", e, by), Num(0.0)))
+                e = select(reads, e if by == Num(1) else Bin("/", e, by), Num(0.0))
             return e
 
         return node.reduce("sum", grad.shape[len(lead) :], part)
@@ -120,5 +121,5 @@ def mish_backward(node: Node, grad: Value, x: Value) -> Value:
 
 @aten("hardshrink_backward.default", "softshrink_backward.default")
 def shrink_backward(node: Node, grad: Value, x: Value, width: Scalar) -> Value:
-    return mapped(node, lambda g, e: Call("select", (
-        Bin("<=", Call("abs", (e,)), Num(float(width))), Num(0.0), g)), grad, x)  # fmt: skip
+    return mapped(node, lambda g, e: select(
+        Bin("<=", absolute(e), Num(float(width))), Num(0.0), g), grad, x)  # fmt: skip

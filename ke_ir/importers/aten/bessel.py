@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import cache
 
 from ke_ir.expr import Bin, Call, Expr, Num
-from ke_ir.importers.aten.pointwise import mapped
+from ke_ir.importers.aten.pointwise import mapped, step
 from ke_ir.importers.aten.series import (
     Coefficients,
     fitted,
@@ -20,8 +20,8 @@ from ke_ir.importers.aten.series import (
     horner,
     recentred,
     shortened,
-    step,
 )
+from ke_ir.importers.aten.terms import absolute, negated, plus, select, times
 from ke_ir.importers.graph import Value
 from ke_ir.importers.registry import Node, aten
 
@@ -33,36 +33,17 @@ _K_ENDS = 2
 _TERMS = 60
 
 
-def _abs(e: Expr) -> Expr:
-    return Call("abs", (e,))
-
-
-def _select(c: Expr, a: Expr, b: Expr) -> Expr:
-    return Call("select", (c, a, b))
-
-
-def _times(*es: Expr) -> Expr:
-    out = es[0]
-    for e in es[1:]:
-        out = Bin("*", out, e)
-    return out
-
-
 def _square(e: Expr) -> Expr:
     return Bin("*", e, e)
 
 
-def _plus(a: Expr, b: Expr) -> Expr:
-    return Bin("+", a, b)
-
-
 def _near(e: Expr, end: float) -> Expr:
     """The argument where a formula for small ones is used; any other is not read."""
-    return Call("min", (_abs(e), Num(float(end))))
+    return Call("min", (absolute(e), Num(float(end))))
 
 
 def _far(e: Expr, end: float) -> Expr:
-    return Call("max", (_abs(e), Num(float(end))))
+    return Call("max", (absolute(e), Num(float(end))))
 
 
 # Power series, in w = (x / 2)^2 with the sign s
@@ -118,7 +99,7 @@ def waves(order: float, end: float) -> tuple[Coefficients, Coefficients]:
 def _middle(e: Expr) -> Expr:
     """t from -1 to 1 for x from 0 to its end."""
     near = _near(e, _J_ENDS)
-    return Bin("-", _times(Num(2 / _J_ENDS**2), near, near), Num(1.0))
+    return Bin("-", times(Num(2 / _J_ENDS**2), near, near), Num(1.0))
 
 
 def _inverse(e: Expr) -> Expr:
@@ -130,7 +111,7 @@ def _near_j(node: Node, order: int, x: Value, t: Value) -> Value:
 
     def f(e: Expr, m: Expr) -> Expr:
         found = horner(_alternating(order, False), m)
-        return _times(Num(0.5), _near(e, _J_ENDS), found) if order else found
+        return times(Num(0.5), _near(e, _J_ENDS), found) if order else found
 
     return step(node, "near", f, x, t)
 
@@ -142,19 +123,18 @@ def _far_waves(node: Node, order: int, x: Value, second: bool) -> Value:
     """
     p, q = waves(order, _J_ENDS)
     r = step(node, "inverse", _inverse, x)
-    t = step(node, "far_t", lambda i: Bin("-", _times(Num(2.0), i, i), Num(1.0)), r)
+    t = step(node, "far_t", lambda i: Bin("-", times(Num(2.0), i, i), Num(1.0)), r)
     even = step(node, "even", lambda e: horner(p, e), t)
-    odd = step(node, "odd", lambda e, i: _times(i, horner(q, e)), t, r)
+    odd = step(node, "odd", lambda e, i: times(i, horner(q, e)), t, r)
 
     def f(e: Expr, a: Expr, b: Expr) -> Expr:
         y = _far(e, _J_ENDS)
         c, s = Call("cos", (y,)), Call("sin", (y,))
-        cos, sin = _plus(c, s), Bin("-", s, c)  # both times sqrt(2)
-        if order:
-            cos, sin = Bin("-", s, c), Bin("-", Num(0.0), _plus(s, c))
-        wave = (_plus(_times(a, sin), _times(b, cos)) if second
-                else Bin("-", _times(a, cos), _times(b, sin)))  # fmt: skip
-        return _times(Call("rsqrt", (_times(Num(math.pi), y),)), wave)
+        total, rest = plus(c, s), Bin("-", s, c)
+        cos, sin = (rest, negated(total)) if order else (total, rest)  # both times sqrt(2)
+        wave = (plus(times(a, sin), times(b, cos)) if second
+                else Bin("-", times(a, cos), times(b, sin)))  # fmt: skip
+        return times(Call("rsqrt", (times(Num(math.pi), y),)), wave)
 
     return step(node, "far", f, x, even, odd)
 
@@ -164,8 +144,8 @@ def _bessel_j(node: Node, order: int, x: Value) -> Value:
     far = _far_waves(node, order, x, False)
 
     def f(e: Expr, a: Expr, b: Expr) -> Expr:
-        found = _select(Bin("<=", _abs(e), Num(float(_J_ENDS))), a, b)
-        return _select(Bin("<", e, Num(0)), Bin("-", Num(0.0), found), found) if order else found
+        found = select(Bin("<=", absolute(e), Num(float(_J_ENDS))), a, b)
+        return select(Bin("<", e, Num(0)), negated(found), found) if order else found
 
     return mapped(node, f, x, near, far)
 
@@ -176,18 +156,18 @@ def _bessel_y(node: Node, order: int, x: Value) -> Value:
 
     def near(e: Expr, m: Expr, j: Expr) -> Expr:
         y = _near(e, _J_ENDS)
-        log = _times(Num(2 / math.pi), Call("log", (_times(Num(0.5), y),)), j)
-        rest = _times(Num(-1 / math.pi), horner(_alternating(order, True), m))
+        log = times(Num(2 / math.pi), Call("log", (times(Num(0.5), y),)), j)
+        rest = times(Num(-1 / math.pi), horner(_alternating(order, True), m))
         if not order:
-            return _plus(log, rest)
-        rest = _times(rest, Num(0.5), y)
-        return Bin("-", _plus(log, rest), Bin("/", Num(2 / math.pi), y))
+            return plus(log, rest)
+        rest = times(rest, Num(0.5), y)
+        return Bin("-", plus(log, rest), Bin("/", Num(2 / math.pi), y))
 
     close = step(node, "second", near, x, t, first)
     far = _far_waves(node, order, x, True)
 
     def f(e: Expr, a: Expr, b: Expr) -> Expr:
-        found = _select(Bin("<=", e, Num(float(_J_ENDS))), a, b)
+        found = select(Bin("<=", e, Num(float(_J_ENDS))), a, b)
         return _outside(e, -math.inf, found)
 
     return mapped(node, f, x, close, far)
@@ -195,20 +175,20 @@ def _bessel_y(node: Node, order: int, x: Value) -> Value:
 
 def _outside(e: Expr, at_zero: float, found: Expr) -> Expr:
     """NaN below 0, and what is said at 0."""
-    at = _select(Bin("==", e, Num(0)), Num(at_zero), found)
-    return _select(Bin("<", e, Num(0)), Num(math.nan), at)
+    at = select(Bin("==", e, Num(0)), Num(at_zero), found)
+    return select(Bin("<", e, Num(0)), Num(math.nan), at)
 
 
 @aten("special_spherical_bessel_j0.default")
 def spherical_bessel_j0(node: Node, x: Value) -> Value:
     """sin(x) / x; below 1/2 its series, which has no quotient."""
     series = [(-1.0) ** k / math.factorial(2 * k + 1) for k in range(8)]
-    square = step(node, "square", lambda e: _times(_near(e, 0.5), _near(e, 0.5)), x)
+    square = step(node, "square", lambda e: times(_near(e, 0.5), _near(e, 0.5)), x)
 
     def f(e: Expr, w: Expr) -> Expr:
         away = Bin("/", Call("sin", (e,)), e)
-        far = _select(Bin("==", _abs(e), Num(math.inf)), Num(0.0), away)
-        return _select(Bin("<", _abs(e), Num(0.5)), horner(series, w), far)
+        far = select(Bin("==", absolute(e), Num(math.inf)), Num(0.0), away)
+        return select(Bin("<", absolute(e), Num(0.5)), horner(series, w), far)
 
     return mapped(node, f, x, square)
 
@@ -231,20 +211,20 @@ def _grown(order: int) -> Coefficients:
 
 def _scaled_i(node: Node, order: int, x: Value) -> Value:
     """exp(-|x|) I(|x|)."""
-    w = step(node, "square", lambda e: _square(_times(Num(1 / _I_ENDS), _near(e, _I_ENDS))), x)
+    w = step(node, "square", lambda e: _square(times(Num(1 / _I_ENDS), _near(e, _I_ENDS))), x)
 
     def near(e: Expr, v: Expr) -> Expr:
         y = _near(e, _I_ENDS)
-        found = _times(Call("exp", (Bin("-", Num(0.0), y),)),
+        found = times(Call("exp", (negated(y),)),
                        horner(_growing(order, False, _I_ENDS), v))  # fmt: skip
-        return _times(Num(0.5), y, found) if order else found
+        return times(Num(0.5), y, found) if order else found
 
     r = step(node, "inverse", lambda e: Bin("/", Num(float(_I_ENDS)), _far(e, _I_ENDS)), x)
-    far = step(node, "far", lambda e, i: _times(
-        Call("rsqrt", (_times(Num(2 * math.pi), _far(e, _I_ENDS)),)), horner(_grown(order), i)),
+    far = step(node, "far", lambda e, i: times(
+        Call("rsqrt", (times(Num(2 * math.pi), _far(e, _I_ENDS)),)), horner(_grown(order), i)),
         x, r)  # fmt: skip
-    return step(node, "scaled", lambda e, a, b: _select(
-        Bin("<=", _abs(e), Num(float(_I_ENDS))), a, b),
+    return step(node, "scaled", lambda e, a, b: select(
+        Bin("<=", absolute(e), Num(float(_I_ENDS))), a, b),
         x, step(node, "near", near, x, w), far)  # fmt: skip
 
 
@@ -252,8 +232,8 @@ def _bessel_i(node: Node, order: int, x: Value, scaled: bool) -> Value:
     size = _scaled_i(node, order, x)
 
     def f(e: Expr, v: Expr) -> Expr:
-        found = v if scaled else _times(v, Call("exp", (_abs(e),)))
-        return _select(Bin("<", e, Num(0)), Bin("-", Num(0.0), found), found) if order else found
+        found = v if scaled else times(v, Call("exp", (absolute(e),)))
+        return select(Bin("<", e, Num(0)), negated(found), found) if order else found
 
     return mapped(node, f, x, size)
 
@@ -265,29 +245,29 @@ def _fallen(order: int) -> Coefficients:
 
 
 def _bessel_k(node: Node, order: int, x: Value, scaled: bool) -> Value:
-    w = step(node, "square", lambda e: _square(_times(Num(1 / _K_ENDS), _near(e, _K_ENDS))), x)
+    w = step(node, "square", lambda e: _square(times(Num(1 / _K_ENDS), _near(e, _K_ENDS))), x)
     t = step(node, "t", lambda e: Bin(
         "-", Bin("/", Num(2.0 * _K_ENDS), _far(e, _K_ENDS)), Num(1.0)), x)  # fmt: skip
 
     def near(e: Expr, v: Expr) -> Expr:
         y = _near(e, _K_ENDS)
         first = horner(_growing(order, False, _K_ENDS), v)
-        rest = _times(Num(0.5), horner(_growing(order, True, _K_ENDS), v))
-        log = Call("log", (_times(Num(0.5), y),))
-        found: Expr = Bin("-", rest, _times(log, first))
+        rest = times(Num(0.5), horner(_growing(order, True, _K_ENDS), v))
+        log = Call("log", (times(Num(0.5), y),))
+        found: Expr = Bin("-", rest, times(log, first))
         if order:
-            part = _times(Num(0.5), y, Bin("-", _times(log, first), rest))
-            found = _plus(part, Bin("/", Num(1.0), y))
-        return _times(found, Call("exp", (y,))) if scaled else found
+            part = times(Num(0.5), y, Bin("-", times(log, first), rest))
+            found = plus(part, Bin("/", Num(1.0), y))
+        return times(found, Call("exp", (y,))) if scaled else found
 
     def far(e: Expr, i: Expr) -> Expr:
         y = _far(e, _K_ENDS)
-        found = _times(Call("rsqrt", (_times(Num(2 / math.pi), y),)), horner(_fallen(order), i))
-        return found if scaled else _times(found, Call("exp", (Bin("-", Num(0.0), y),)))
+        found = times(Call("rsqrt", (times(Num(2 / math.pi), y),)), horner(_fallen(order), i))
+        return found if scaled else times(found, Call("exp", (negated(y),)))
 
     close, away = step(node, "near", near, x, w), step(node, "far", far, x, t)
     return mapped(node, lambda e, a, b: _outside(
-        e, math.inf, _select(Bin("<=", e, Num(float(_K_ENDS))), a, b)), x, close, away)  # fmt: skip
+        e, math.inf, select(Bin("<=", e, Num(float(_K_ENDS))), a, b)), x, close, away)  # fmt: skip
 
 
 def _register(names: Sequence[str], f: Callable[..., Value], *of: object) -> None:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ke_ir.expr import Bin, Call, Expr, Num
+from ke_ir.expr import Bin, Expr, Num
+from ke_ir.importers.aten.terms import select
 from ke_ir.importers.aten.views import outside
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.index import add, floordiv, mod, mul, number, sub
@@ -218,7 +219,7 @@ def _transposed(
             element = source[[n, channel, *(where for _, where, _ in found)]]
             for _, _, test in found:
                 if test is not None:
-                    element = Call("select", (test, element, Num(0)))
+                    element = select(test, element, Num(0))
             return Bin(
                 "*", element, weights[[channel, inside_group, *(tap for tap, _, _ in found)]]
             )
@@ -245,7 +246,7 @@ def _transposed(
         value: Expr = place[[index[0], *channel, *(e for places, _ in found for e in places)]]
         for _, test in found:
             if test is not None:
-                value = Call("select", (test, value, Num(0)))
+                value = select(test, value, Num(0))
         return value
 
     return element

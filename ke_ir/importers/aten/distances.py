@@ -10,6 +10,7 @@ from ke_ir.importers.aten.pointwise import Scalar
 from ke_ir.importers.aten.reductions import vector_norm
 from ke_ir.importers.aten.scatter import common_shape
 from ke_ir.importers.aten.sorting import flattened
+from ke_ir.importers.aten.terms import absolute, one_if, select
 from ke_ir.importers.aten.views import broadcast
 from ke_ir.importers.graph import Index, Value, numeric
 from ke_ir.importers.index import add, number, product
@@ -54,19 +55,18 @@ def cdist_backward(node: Node, grad: Value, a: Value, b: Value, p: Scalar, size:
 def _slope(e: Expr, size: Expr, p: Scalar) -> Expr:
     """The derivative of a p-norm by one of its elements."""
     zero = Num(0.0)
-    sign = Call("select", (Bin(">", e, zero), Num(1.0), Call(
-        "select", (Bin("<", e, zero), Num(-1.0), zero))))  # fmt: skip
+    sign = select(Bin(">", e, zero), Num(1.0), select(Bin("<", e, zero), Num(-1.0), zero))
     if p == 0:
         return zero
     if p == 1:
         return sign
     if math.isinf(p):
-        return Call("select", (Bin("==", Call("abs", (e,)), size), sign, zero))
+        return select(Bin("==", absolute(e), size), sign, zero)
     if p == 2:
-        return Call("select", (Bin("==", size, zero), zero, Bin("/", e, size)))
-    share = Call("pow", (Bin("/", Call("abs", (e,)), size), Num(p - 1.0)))
+        return select(Bin("==", size, zero), zero, Bin("/", e, size))
+    share = Call("pow", (Bin("/", absolute(e), size), Num(p - 1.0)))
     none = Bin("or", Bin("==", size, zero), Bin("==", e, zero))
-    return Call("select", (none, zero, Bin("*", sign, share)))
+    return select(none, zero, Bin("*", sign, share))
 
 
 @aten("_pdist_forward.default")
@@ -80,8 +80,8 @@ def pdist(node: Node, x: Value, p: Scalar) -> Value:
         return Bin("//", Bin("*", r, Bin("-", Num(2 * n - 1), r)), Num(2))
 
     row = node.builder.define(f"{node.name}_row", node.shape, DType.I64, lambda i: node.reduce(
-        "sum", [Num(n - 1)], lambda r: Call("select", (
-            Bin("<=", start(add(r[0], Num(1))), i[0]), Num(1), Num(0)))))  # fmt: skip
+        "sum", [Num(n - 1)], lambda r: one_if(
+            Bin("<=", start(add(r[0], Num(1))), i[0]))))  # fmt: skip
 
     def apart(i: Index) -> Expr:
         r = row[[i[0]]]
@@ -138,8 +138,8 @@ def histc(node: Node, x: Value, bins: int, low: Scalar, high: Scalar) -> Value:
         number_ = Call("min", (Call("floor", (Bin("*", share, Num(bins)),)), Num(bins - 1)))
         return Bin("and", Bin("and", Bin(">=", e, lo), Bin("<=", e, hi)), Bin("==", number_, i[0]))
 
-    return node.define(lambda i: node.reduce("sum", flat.shape, lambda j: Call(
-        "select", (inside(numeric(flat[j], x.dtype), i), Num(1), Num(0)))))  # fmt: skip
+    return node.define(lambda i: node.reduce("sum", flat.shape, lambda j: one_if(
+        inside(numeric(flat[j], x.dtype), i))))  # fmt: skip
 
 
 def _end(node: Node, flat: Value, kind: str) -> Value:
@@ -150,7 +150,7 @@ def _end(node: Node, flat: Value, kind: str) -> Value:
 def _apart(low: Expr, high: Expr, by: int) -> Expr:
     """One end of a range; equal ends are taken 1 apart on either side."""
     own = low if by < 0 else high
-    return Call("select", (Bin("==", low, high), Bin("+", own, Num(by)), own))
+    return select(Bin("==", low, high), Bin("+", own, Num(by)), own)
 
 
 # Bags of embeddings
@@ -170,15 +170,15 @@ def embedding_bag(
     def over(kind: str, b: Expr, body: Any) -> Expr:
         following = Bin("+", b, Num(1))
         n = number(bags)
-        end = Call("select", (Bin("<", following, bags), offsets[[Call(
-            "min", (following, Num((n or 1) - 1)))]], total))  # fmt: skip
+        end = select(Bin("<", following, bags), offsets[[Call(
+            "min", (following, Num((n or 1) - 1)))]], total)  # fmt: skip
         return node.builder.bounded(kind, offsets[[b]], offsets[[following]] if last else end, body)
 
     def counts(t: Expr) -> Expr:
         return Bin("!=", ids[[t]], Num(padding))
 
     def held(t: Expr, e: Expr, none: Expr) -> Expr:
-        return e if padding < 0 else Call("select", (counts(t), e, none))
+        return e if padding < 0 else select(counts(t), e, none)
 
     size = node.builder.define(f"{node.name}_size", [bags], DType.I64, lambda i: over(
         "sum", i[0], lambda t: held(t, Num(1), Num(0))))  # fmt: skip
@@ -190,7 +190,7 @@ def embedding_bag(
 
         if how == MAX:
             top = over("max", i[0], lambda t: held(t, row(t), Num(-math.inf)))
-            return Call("select", (Bin("==", size[[i[0]]], Num(0)), Num(0.0), top))
+            return select(Bin("==", size[[i[0]]], Num(0)), Num(0.0), top)
         found = over("sum", i[0], lambda t: held(t, row(t), Num(0)))
         if how == MEAN:
             found = Bin("/", found, Call("max", (size[[i[0]]], Num(1))))

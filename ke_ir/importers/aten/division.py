@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from ke_ir.expr import Bin, Call, Expr, Num, Ref
-from ke_ir.importers.aten.pointwise import Operand, element, mapped, truncated
-from ke_ir.importers.aten.series import step
+from ke_ir.expr import Bin, Call, Expr, Num
+from ke_ir.importers.aten.pointwise import Operand, element, mapped, step, truncated
+from ke_ir.importers.aten.terms import absolute, negated, select
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import add
+from ke_ir.importers.index import earlier
 from ke_ir.importers.registry import Node, aten
 
 _BITS = 12
@@ -17,18 +17,10 @@ _HUGE = 1e30
 """Divisors above this would overflow when they are taken apart."""
 
 
-def _select(c: Expr, a: Expr, b: Expr) -> Expr:
-    return Call("select", (c, a, b))
-
-
-def _abs(e: Expr) -> Expr:
-    return Call("abs", (e,))
-
-
 def _high(b: Expr) -> Expr:
     """The upper half of the digits (T. Dekker, Numer. Math. 18, 1971)."""
     wide = Bin("*", Num(float((1 << _BITS) + 1)), b)
-    return _select(Bin("<", b, Num(_HUGE)), Bin("-", wide, Bin("-", wide, b)), b)
+    return select(Bin("<", b, Num(_HUGE)), Bin("-", wide, Bin("-", wide, b)), b)
 
 
 def _remainder_of_sizes(node: Node, a: Value, b: Value) -> Value:
@@ -53,10 +45,10 @@ def _remainder_of_sizes(node: Node, a: Value, b: Value) -> Value:
     last = step(node, "last", less, rest, second, upper, lower)
 
     def corrected(x: Expr, r: Expr, y: Expr) -> Expr:
-        up = _select(Bin("<", r, Num(0)), Bin("+", r, y), r)
-        found = _select(Bin(">=", r, y), Bin("-", r, y), up)
-        found = _select(Bin("<", x, y), x, found)
-        return _select(Bin(">=", x, Bin("*", Num(base * base), y)), Bin("%", x, y), found)
+        up = select(Bin("<", r, Num(0)), Bin("+", r, y), r)
+        found = select(Bin(">=", r, y), Bin("-", r, y), up)
+        found = select(Bin("<", x, y), x, found)
+        return select(Bin(">=", x, Bin("*", Num(base * base), y)), Bin("%", x, y), found)
 
     return step(node, "size", corrected, a, last, b)
 
@@ -64,7 +56,7 @@ def _remainder_of_sizes(node: Node, a: Value, b: Value) -> Value:
 def _whole(node: Node, a: Operand, b: Operand) -> tuple[Value, Value, Value]:
     """Both operands under the node's shape, and the size of fmod."""
     x, y = (step(node, name, lambda e: e, v) for name, v in (("dividend", a), ("divisor", b)))
-    sizes = [step(node, f"{v.tensor}_size", _abs, v) for v in (x, y)]
+    sizes = [step(node, f"{v.tensor}_size", absolute, v) for v in (x, y)]
     return x, y, _remainder_of_sizes(node, *sizes)
 
 
@@ -77,8 +69,8 @@ def remainder(node: Node, a: Operand, b: Operand) -> Value:
 
     def f(e: Expr, d: Expr, r: Expr) -> Expr:
         other = Bin("!=", Bin("<", e, Num(0)), Bin("<", d, Num(0)))
-        signed = _select(Bin("<", e, Num(0)), Bin("-", Num(0.0), r), r)
-        return _select(Bin("and", other, Bin("!=", r, Num(0))), Bin("+", signed, d), signed)
+        signed = select(Bin("<", e, Num(0)), negated(r), r)
+        return select(Bin("and", other, Bin("!=", r, Num(0))), Bin("+", signed, d), signed)
 
     return mapped(node, f, x, y, size)
 
@@ -89,8 +81,8 @@ def fmod(node: Node, a: Operand, b: Operand) -> Value:
     if not node.dtype.is_float:
         return mapped(node, lambda x, y: Bin("-", x, Bin("*", truncated(x, y), y)), a, b)
     x, _, size = _whole(node, a, b)
-    return mapped(node, lambda e, r: _select(
-        Bin("<", e, Num(0)), Bin("-", Num(0.0), r), r), x, size)  # fmt: skip
+    return mapped(node, lambda e, r: select(
+        Bin("<", e, Num(0)), negated(r), r), x, size)  # fmt: skip
 
 
 def _steps(bits: int) -> int:
@@ -107,16 +99,16 @@ def gcd(node: Node, a: Value, b: Value) -> Value:
     starts = {name: element(v, node.shape) for name, v in ((larger, a), (smaller, b))}
 
     def before(name: str, i: Index) -> Expr:
-        return Ref(name, (add(i[0], Num(-1)), *i[1:]), Call("abs", (starts[name](i[1:]),)))
+        return earlier(name, i, absolute(starts[name](i[1:])))
 
     def next_larger(i: Index) -> Expr:
         x, y = before(larger, i), before(smaller, i)
-        return Call("select", (Bin("==", y, Num(0)), x, y))
+        return select(Bin("==", y, Num(0)), x, y)
 
     def next_smaller(i: Index) -> Expr:
         x, y = before(larger, i), before(smaller, i)
         rest = Bin("%", x, Call("max", (y, Num(1))))
-        return Call("select", (Bin("==", y, Num(0)), Num(0), rest))
+        return select(Bin("==", y, Num(0)), Num(0), rest)
 
     found = builder.define(larger, shape, node.dtype, next_larger, True)
     builder.define(smaller, shape, node.dtype, next_smaller, True)
@@ -128,6 +120,6 @@ def lcm(node: Node, a: Value, b: Value) -> Value:
     named = Node(f"{node.name}_gcd", node.builder, node.results)
 
     def f(x: Expr, y: Expr, common: Expr) -> Expr:
-        return _abs(Bin("*", Bin("//", x, Call("max", (common, Num(1)))), y))
+        return absolute(Bin("*", Bin("//", x, Call("max", (common, Num(1)))), y))
 
     return mapped(node, f, a, b, gcd(named, a, b))

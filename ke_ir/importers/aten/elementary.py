@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from ke_ir.expr import Bin, Call, Expr, Neg, Num
-from ke_ir.importers.aten.pointwise import Operand, converted, logical_and, logical_or, mapped
+from ke_ir.importers.aten.pointwise import Operand, converted, logical_and, logical_or, mapped, step
+from ke_ir.importers.aten.terms import absolute, select
 from ke_ir.importers.aten.views import broadcast
 from ke_ir.importers.graph import Value
 from ke_ir.importers.registry import Node, Unsupported, aten
 
 _TERMS = 8
 """Of the series of atan, which is cut off below 1e-12."""
-
-
-def _select(c: Expr, a: Expr, b: Expr) -> Expr:
-    return Call("select", (c, a, b))
-
-
-def _abs(x: Expr) -> Expr:
-    return Call("abs", (x,))
 
 
 def _half(z: Expr) -> Expr:
@@ -36,83 +28,69 @@ def _series(z: Expr) -> Expr:
     return Bin("*", z, total)
 
 
-class Arc:
-    """atan of non-negative elements: halved twice after the largest are turned over.
+def _arc(node: Node, x: Value) -> Value:
+    """atan of non-negative elements, over the node's shape: halved twice after the largest are
+    turned over.
 
     Each step is an equation of its own: written as one expression it would double at every step.
     """
-
-    def __init__(self, node: Node) -> None:
-        self.node = node
-
-    def step(self, suffix: str, f: Callable[..., Expr], *xs: Operand) -> Value:
-        n = self.node
-        return mapped(Node(f"{n.name}_{suffix}", n.builder, n.results), f, *xs)
-
-    def __call__(self, x: Value) -> Value:
-        """``x`` is defined over the whole shape of the node."""
-        turned = self.step("in", lambda e: _select(
-            Bin(">", e, Num(1.0)), Bin("/", Num(1.0), e), e), x)  # fmt: skip
-        once = self.step("half", _half, turned)
-        twice = self.step("quarter", _half, once)
-        return self.step("arc", lambda e, z: _select(
-            Bin(">", e, Num(1.0)),
-            Bin("-", Num(math.pi / 2), Bin("*", Num(4.0), _series(z))),
-            Bin("*", Num(4.0), _series(z))), x, twice)  # fmt: skip
+    turned = step(node, "in", lambda e: select(
+        Bin(">", e, Num(1.0)), Bin("/", Num(1.0), e), e), x)  # fmt: skip
+    once = step(node, "half", _half, turned)
+    twice = step(node, "quarter", _half, once)
+    return step(node, "arc", lambda e, z: select(
+        Bin(">", e, Num(1.0)),
+        Bin("-", Num(math.pi / 2), Bin("*", Num(4.0), _series(z))),
+        Bin("*", Num(4.0), _series(z))), x, twice)  # fmt: skip
 
 
 def _signed(size: Expr, like: Expr) -> Expr:
-    return _select(Bin("<", like, Num(0)), Neg(size), size)
+    return select(Bin("<", like, Num(0)), Neg(size), size)
 
 
 @aten("atan.default")
 def atan(node: Node, x: Value) -> Value:
-    arc = Arc(node)
-    return mapped(node, _signed, arc(arc.step("size", _abs, x)), x)
+    return mapped(node, _signed, _arc(node, step(node, "size", absolute, x)), x)
 
 
 @aten("asin.default")
 def asin(node: Node, x: Value) -> Value:
-    arc = Arc(node)
-
     def tangent(e: Expr) -> Expr:
-        e = _abs(e)
+        e = absolute(e)
         other = Bin("*", Bin("-", Num(1.0), e), Bin("+", Num(1.0), e))
         return Bin("/", e, Call("sqrt", (other,)))
 
-    return mapped(node, _signed, arc(arc.step("tan", tangent, x)), x)
+    return mapped(node, _signed, _arc(node, step(node, "tan", tangent, x)), x)
 
 
 @aten("acos.default")
 def acos(node: Node, x: Value) -> Value:
-    arc = Arc(node)
-    half = arc(arc.step("tan", lambda e: Call("sqrt", (
+    half = _arc(node, step(node, "tan", lambda e: Call("sqrt", (
         Bin("/", Bin("-", Num(1.0), e), Bin("+", Num(1.0), e)),)), x))  # fmt: skip
     return mapped(node, lambda e: Bin("*", Num(2.0), e), half)
 
 
 @aten("atan2.default")
 def atan2(node: Node, y: Value, x: Value) -> Value:
-    arc = Arc(node)
-    ratio = arc.step("tan", lambda a, b: _select(
-        Bin("==", a, Num(0)), Num(0.0), Bin("/", _abs(a), _abs(b))), y, x)  # fmt: skip
+    ratio = step(node, "tan", lambda a, b: select(
+        Bin("==", a, Num(0)), Num(0.0), Bin("/", absolute(a), absolute(b))), y, x)  # fmt: skip
 
     def whole(size: Expr, a: Expr, b: Expr) -> Expr:
-        left = _select(Bin("<", b, Num(0)), Bin("-", Num(math.pi), size), size)
+        left = select(Bin("<", b, Num(0)), Bin("-", Num(math.pi), size), size)
         return _signed(left, a)
 
-    return mapped(node, whole, arc(ratio), y, x)
+    return mapped(node, whole, _arc(node, ratio), y, x)
 
 
 @aten("asinh.default")
 def asinh(node: Node, x: Value) -> Value:
     def f(e: Expr) -> Expr:
-        size = _abs(e)
+        size = absolute(e)
         root = Call("sqrt", (Bin("+", Bin("*", e, e), Num(1.0)),))
         over = Bin("/", Num(1.0), size)
         large = Call("sqrt", (Bin("+", Bin("*", over, over), Num(1.0)),))
         return _signed(
-            _select(
+            select(
                 Bin(">", size, Num(1.0)),
                 Bin("+", Call("log", (size,)), Call("log", (Bin("+", Num(1.0), large),))),
                 Call("log", (Bin("+", size, root),)),
@@ -153,10 +131,10 @@ def signbit(node: Node, x: Value) -> Value:
 @aten("copysign.Tensor", "copysign.Scalar")
 def copysign(node: Node, x: Value, sign: Operand) -> Value:
     if not isinstance(sign, Value) and math.copysign(1.0, sign) < 0:
-        return mapped(node, lambda e: Neg(_abs(e)), x)
+        return mapped(node, lambda e: Neg(absolute(e)), x)
     test = negative if isinstance(sign, Value) and sign.dtype.is_float else (
         lambda e: Bin("<", e, Num(0)))  # fmt: skip
-    return mapped(node, lambda e, s: _select(test(s), Neg(_abs(e)), _abs(e)), x, sign)
+    return mapped(node, lambda e, s: select(test(s), Neg(absolute(e)), absolute(e)), x, sign)
 
 
 @aten("hypot.default")
@@ -195,8 +173,8 @@ def round_decimals(node: Node, x: Value, decimals: int) -> Value:
 @aten("angle.default")
 def angle(node: Node, x: Value) -> Value:
     """pi where it is negative; NaN stays."""
-    return mapped(node, lambda e: _select(
-        Bin("!=", e, e), e, _select(Bin("<", e, Num(0)), Num(math.pi), Num(0.0))), x)  # fmt: skip
+    return mapped(node, lambda e: select(
+        Bin("!=", e, e), e, select(Bin("<", e, Num(0)), Num(math.pi), Num(0.0))), x)  # fmt: skip
 
 
 @aten("fmax.default")
@@ -215,7 +193,7 @@ def fmin(node: Node, a: Operand, b: Operand) -> Value:
 
 def _known(x: Expr, y: Expr, both: Expr) -> Expr:
     """The other one where one is NaN."""
-    return _select(Bin("!=", x, x), y, _select(Bin("!=", y, y), x, both))
+    return select(Bin("!=", x, x), y, select(Bin("!=", y, y), x, both))
 
 
 @aten("ldexp.Tensor")
@@ -230,30 +208,29 @@ def frexp(node: Node, x: Value) -> list[Value]:
     The logarithm may be off by a rounding, so that the exponent is looked at again. Powers of two
     are taken in two parts: one alone has no float64 where x is subnormal.
     """
-    arc = Arc(node)
-    plain = arc.step("plain", lambda e: _select(Bin("and", Bin("!=", e, Num(0)), Bin(
-        "<", _abs(e), Num(math.inf))), e, Num(0.5)), x)  # fmt: skip
-    near = arc.step("near", lambda e: Bin("+", Call("floor", (
-        Call("log2", (_abs(e),)),)), Num(1.0)), plain)  # fmt: skip
+    plain = step(node, "plain", lambda e: select(Bin("and", Bin("!=", e, Num(0)), Bin(
+        "<", absolute(e), Num(math.inf))), e, Num(0.5)), x)  # fmt: skip
+    near = step(node, "near", lambda e: Bin("+", Call("floor", (
+        Call("log2", (absolute(e),)),)), Num(1.0)), plain)  # fmt: skip
 
     def share(e: Expr, n: Expr) -> Expr:
         half = Call("floor", (Bin("*", n, Num(0.5)),))
         return Bin("*", Bin("*", e, Call("exp2", (Neg(half),))),
                    Call("exp2", (Bin("-", half, n),)))  # fmt: skip
 
-    first = arc.step("share", share, plain, near)
+    first = step(node, "share", share, plain, near)
 
     def by_size(e: Expr, above: Expr, within: Expr, below: Expr) -> Expr:
-        return _select(Bin(">=", _abs(e), Num(1.0)), above,
-                       _select(Bin("<", _abs(e), Num(0.5)), below, within))  # fmt: skip
+        return select(Bin(">=", absolute(e), Num(1.0)), above,
+                       select(Bin("<", absolute(e), Num(0.5)), below, within))  # fmt: skip
 
     def mantissa(e: Expr, p: Expr, m: Expr) -> Expr:
         found = by_size(m, Bin("*", Num(0.5), m), m, Bin("*", Num(2.0), m))
-        return _select(Bin("==", e, p), found, e)
+        return select(Bin("==", e, p), found, e)
 
     def exponent(e: Expr, p: Expr, n: Expr, m: Expr) -> Expr:
         found = by_size(m, Bin("+", n, Num(1.0)), n, Bin("-", n, Num(1.0)))
-        return Call("trunc", (_select(Bin("==", e, p), found, Num(0.0)),))
+        return Call("trunc", (select(Bin("==", e, p), found, Num(0.0)),))
 
     ats = [v.at for v in (x, plain, near, first)]
     return [mapped(node, mantissa, x, plain, first),
@@ -265,8 +242,8 @@ def heaviside(node: Node, x: Value, at_zero: Value) -> Value:
     if node.dtype.is_bool:
         return logical_or(node, x, at_zero)
     one, zero = (Num(1.0), Num(0.0)) if node.dtype.is_float else (Num(1), Num(0))
-    return mapped(node, lambda e, v: _select(
-        Bin("==", e, Num(0)), v, _select(Bin(">", e, Num(0)), one, zero)), x, at_zero)  # fmt: skip
+    return mapped(node, lambda e, v: select(
+        Bin("==", e, Num(0)), v, select(Bin(">", e, Num(0)), one, zero)), x, at_zero)  # fmt: skip
 
 
 @aten("logaddexp.default")
@@ -281,9 +258,9 @@ def logaddexp2(node: Node, a: Value, b: Value) -> Value:
 
 def _logaddexp(x: Expr, y: Expr, exp: str, log: str) -> Expr:
     """Equal infinities stand for themselves: their difference is no number."""
-    apart = Call(exp, (Neg(_abs(Bin("-", x, y))),))
+    apart = Call(exp, (Neg(absolute(Bin("-", x, y))),))
     total = Bin("+", Call("max", (x, y)), Call(log, (Bin("+", Num(1.0), apart),)))
-    return _select(Bin("==", x, y), Bin("+", x, Num(1.0 if log == "log2" else math.log(2))), total)
+    return select(Bin("==", x, y), Bin("+", x, Num(1.0 if log == "log2" else math.log(2))), total)
 
 
 @aten("copy.default")

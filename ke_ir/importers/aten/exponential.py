@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from ke_ir.expr import Bin, Call, Expr, Num
-from ke_ir.importers.aten.factors import Steps, select
+from ke_ir.importers.aten.factors import Steps
+from ke_ir.importers.aten.terms import absolute, negated, select, unit
 from ke_ir.importers.graph import Index, Value
+from ke_ir.importers.index import earlier
 from ke_ir.importers.registry import Node, aten
 
 _TERMS = 18
@@ -20,7 +22,7 @@ def matrix_exp(node: Node, x: Value) -> Value:
     batch = x.shape[:-2]
     x = b.stored(x, f"{node.name}_in")
     columns = b.define(f"{node.name}_columns", (*batch, n), x.dtype, lambda i: node.reduce(
-        "sum", [n], lambda r: Call("abs", (x[[*i[:-1], r[0], i[-1]]],))))  # fmt: skip
+        "sum", [n], lambda r: absolute(x[[*i[:-1], r[0], i[-1]]])))  # fmt: skip
     norm = b.define(f"{node.name}_norm", batch, x.dtype, lambda i: node.reduce(
         "max", [n], lambda c: columns[[*i, c[0]]]))  # fmt: skip
     # A power of two is at least the norm where its exponent is; below 1 nothing is scaled.
@@ -28,13 +30,9 @@ def matrix_exp(node: Node, x: Value) -> Value:
         "floor", (Bin("+", Call("log2", (Call("max", (norm[i], Num(0.5))),)), Num(1.0)),)),
         Num(float(_SQUARES)))))  # fmt: skip
     scaled = b.define(f"{node.name}_scaled", x.shape, x.dtype, lambda i: Bin(
-        "*", x[i], Call("exp2", (Bin("-", Num(0.0), count[i[:-2]]),))))  # fmt: skip
+        "*", x[i], Call("exp2", (negated(count[i[:-2]]),))))  # fmt: skip
     found = _squared(node, _series(node, scaled), count)
     return node.define(lambda i: found[i])
-
-
-def _one(i: Index) -> Expr:
-    return select(Bin("==", i[-1], i[-2]), Num(1.0), Num(0.0))
 
 
 def _series(node: Node, x: Value) -> Value:
@@ -44,9 +42,9 @@ def _series(node: Node, x: Value) -> Value:
 
     def term(i: Index) -> Expr:
         *lead, r, c = i
-        total = node.reduce("sum", [n], lambda k: Bin("*", x[[*lead[1:], r, k[0]]], steps.before(
-            state, [*lead, k[0], c], _one([k[0], c]))))  # fmt: skip
-        return Bin("+", _one(i), Bin("/", total, Bin("-", Num(_TERMS), i[0])))
+        total = node.reduce("sum", [n], lambda k: Bin("*", x[[*lead[1:], r, k[0]]], earlier(
+            state, [*lead, k[0], c], unit(k[0], c))))  # fmt: skip
+        return Bin("+", unit(r, c), Bin("/", total, Bin("-", Num(_TERMS), i[0])))
 
     return steps.last(steps.define(state, x.shape, x.dtype, term))
 
@@ -59,7 +57,7 @@ def _squared(node: Node, x: Value, count: Value) -> Value:
         *lead, r, c = i
 
         def before(row: Expr, column: Expr) -> Expr:
-            return steps.before(state, [*lead, row, column], x[[*lead[1:], row, column]])
+            return earlier(state, [*lead, row, column], x[[*lead[1:], row, column]])
 
         product = node.reduce("sum", [n], lambda k: Bin("*", before(r, k[0]), before(k[0], c)))
         return select(Bin("<", i[0], count[lead[1:]]), product, before(r, c))

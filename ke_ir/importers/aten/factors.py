@@ -6,16 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ke_ir.expr import Bin, Call, Expr, Num, Ref
+from ke_ir.expr import Bin, Call, Expr, Num
+from ke_ir.importers.aten.terms import absolute, select
 from ke_ir.importers.aten.views import broadcast
 from ke_ir.importers.graph import At, Index, Value
-from ke_ir.importers.index import add, sub
+from ke_ir.importers.index import add, earlier, sub
 from ke_ir.importers.registry import Node, whole
 from ke_ir.types import DType
-
-
-def select(c: Expr, a: Expr, b: Expr) -> Expr:
-    return Call("select", (c, a, b))
 
 
 def turned(x: Value) -> Value:
@@ -37,10 +34,6 @@ class Steps:
 
     def reserve(self, suffix: str) -> str:
         return self.builder.name(f"{self.name}_{suffix}")
-
-    def before(self, state: str, i: Index, start: Expr) -> Expr:
-        """An element in the step before; ``start`` in the first."""
-        return Ref(state, (add(i[0], Num(-1)), *i[1:]), start)
 
     def define(self, state: str, shape: Sequence[Expr], dtype: DType, body: At) -> Value:
         return self.builder.define(state, (Num(self.count), *shape), dtype, body, True)
@@ -72,7 +65,7 @@ def permutation(node: Node, pivots: Value, count: Expr) -> Value:
 
     def row(i: Index) -> Expr:
         source = _swapped(i[-1], i[0], pivots[[*i[1:-1], i[0]]])
-        return steps.before(name, [*i[:-1], source], source)
+        return earlier(name, [*i[:-1], source], source)
 
     found = steps.define(name, (*pivots.shape[:-1], count), DType.I64, row)
     return steps.last(found)
@@ -87,11 +80,11 @@ def lu(node: Node, x: Value, pivoted: bool = True) -> LU:
     pivots = steps.reserve("pivot")
 
     def before(i: Index) -> Expr:
-        return steps.before(state, i, x[i[1:]])
+        return earlier(state, i, x[i[1:]])
 
     def pivot(i: Index) -> Expr:
         return node.builder.reduce("argmax", [m], lambda r: select(
-            Bin(">=", r[0], i[0]), Call("abs", (before([*i, r[0], i[0]]),)), Num(-1.0),
+            Bin(">=", r[0], i[0]), absolute(before([*i, r[0], i[0]])), Num(-1.0),
         ))  # fmt: skip
 
     rows = steps.define(pivots, batch, DType.I64, pivot if pivoted else lambda i: i[0])
@@ -123,7 +116,7 @@ def solved_lower(node: Node, a: Value, b: Value, unit: bool, name: str) -> Value
     state, found = steps.reserve("state"), steps.reserve("row")
 
     def before(i: Index) -> Expr:
-        return steps.before(state, i, b[i[1:]])
+        return earlier(state, i, b[i[1:]])
 
     def row(i: Index) -> Expr:
         *lead, c = i
@@ -182,7 +175,7 @@ def cholesky(node: Node, x: Value) -> tuple[Value, Value]:
     state, under = steps.reserve("state"), steps.reserve("under")
 
     def before(i: Index) -> Expr:
-        return steps.before(state, i, x[i[1:]])
+        return earlier(state, i, x[i[1:]])
 
     tops = steps.define(under, batch, x.dtype, lambda i: before([*i, i[0], i[0]]))
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from ke_ir.expr import Bin, Call, Expr, Num
-from ke_ir.importers.aten.pointwise import mapped
+from ke_ir.importers.aten.pointwise import mapped, step
+from ke_ir.importers.aten.terms import absolute, select
 from ke_ir.importers.graph import Value
 from ke_ir.importers.registry import Node, aten
 
@@ -20,13 +21,9 @@ SERIES = (-1 / 12, 1 / 120, -1 / 252, 1 / 240, -1 / 132)
 _SHIFT = 10
 
 
-def _select(c: Expr, a: Expr, b: Expr) -> Expr:
-    return Call("select", (c, a, b))
-
-
 def _turned(e: Expr) -> Expr:
     """Below 1/2, the argument on the other side of it."""
-    return _select(Bin("<", e, Num(0.5)), Bin("-", Num(1.0), e), e)
+    return select(Bin("<", e, Num(0.5)), Bin("-", Num(1.0), e), e)
 
 
 def _pole(e: Expr) -> Expr:
@@ -40,8 +37,7 @@ def _angle(e: Expr) -> Expr:
 
 @aten("lgamma.default")
 def lgamma(node: Node, x: Value) -> Value:
-    named = Node(f"{node.name}_turned", node.builder, node.results)
-    inner = mapped(named, _turned, x)
+    inner = step(node, "turned", _turned, x)
 
     def right(e: Expr) -> Expr:
         z = Bin("-", e, Num(1.0))
@@ -51,21 +47,20 @@ def lgamma(node: Node, x: Value) -> Value:
         t = Bin("+", z, Num(7.5))
         power = Bin("-", Bin("*", Bin("+", z, Num(0.5)), Call("log", (t,))), t)
         found = Bin("+", Bin("+", Num(0.5 * math.log(2 * math.pi)), power), Call("log", (total,)))
-        return _select(Bin("==", e, Num(math.inf)), e, found)
+        return select(Bin("==", e, Num(math.inf)), e, found)
 
     def whole(e: Expr, turned: Expr) -> Expr:
-        sine = Call("abs", (Call("sin", (_angle(e),)),))
+        sine = absolute(Call("sin", (_angle(e),)))
         left = Bin("-", Num(math.log(math.pi)), Bin("+", Call("log", (sine,)), right(turned)))
-        found = _select(Bin("<", e, Num(0.5)), left, right(turned))
-        return _select(_pole(e), Num(math.inf), found)
+        found = select(Bin("<", e, Num(0.5)), left, right(turned))
+        return select(_pole(e), Num(math.inf), found)
 
     return mapped(node, whole, x, inner)
 
 
 @aten("digamma.default")
 def digamma(node: Node, x: Value) -> Value:
-    named = Node(f"{node.name}_turned", node.builder, node.results)
-    inner = mapped(named, _turned, x)
+    inner = step(node, "turned", _turned, x)
 
     def right(e: Expr) -> Expr:
         below: Expr = Num(0.0)
@@ -81,9 +76,9 @@ def digamma(node: Node, x: Value) -> Value:
 
     def whole(e: Expr, turned: Expr) -> Expr:
         left = Bin("-", right(turned), Bin("/", Num(math.pi), Call("tan", (_angle(e),))))
-        found = _select(Bin("<", e, Num(0.5)), left, right(turned))
+        found = select(Bin("<", e, Num(0.5)), left, right(turned))
         at_zero = Bin("/", Num(-1.0), e)
-        special = _select(Bin("==", e, Num(0)), at_zero, Num(math.nan))
-        return _select(_pole(e), special, found)
+        special = select(Bin("==", e, Num(0)), at_zero, Num(math.nan))
+        return select(_pole(e), special, found)
 
     return mapped(node, whole, x, inner)

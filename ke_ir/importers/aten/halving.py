@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ke_ir.expr import Bin, Call, Expr, Num, Ref
+from ke_ir.expr import Bin, Expr, Num, Ref
+from ke_ir.importers.aten.terms import select
 from ke_ir.importers.graph import At, Index
+from ke_ir.importers.index import earlier
 from ke_ir.importers.registry import Node
 from ke_ir.types import DType
 
@@ -31,7 +33,7 @@ def halved(
         return Ref(name, tuple(i))
 
     def before(name: str, i: Index, start: At) -> Expr:
-        return Ref(name, (Bin("-", i[0], Num(1)), *i[1:]), start(i[1:]))
+        return earlier(name, i, start(i[1:]))
 
     def middle(i: Index) -> Expr:
         return Bin("//", Bin("+", before(first, i, low), before(last, i, high)), Num(2))
@@ -42,10 +44,10 @@ def halved(
 
     def lower(i: Index) -> Expr:
         above = Bin("+", here(mid, i), Num(1))
-        return Call("select", (here(up, i), above, before(first, i, low)))
+        return select(here(up, i), above, before(first, i, low))
 
     def upper(i: Index) -> Expr:
-        return Call("select", (here(up, i), before(last, i, high), here(mid, i)))
+        return select(here(up, i), before(last, i, high), here(mid, i))
 
     each = (Num(steps), *shape)
     b.define(mid, each, DType.I64, middle, reserved=True)

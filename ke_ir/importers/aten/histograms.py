@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ke_ir.expr import Bin, Call, Expr, Num
+from ke_ir.expr import Bin, Expr, Num
 from ke_ir.importers.aten.sorting import flattened
+from ke_ir.importers.aten.terms import both, select
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.index import number, product, reshaped
 from ke_ir.importers.registry import Node, aten
 
 Ends = Sequence[float] | None
-
-
-def _both(a: Expr, b: Expr) -> Expr:
-    return Bin("and", a, b)
 
 
 def _outer(node: Node, x: Value, d: int, given: Ends) -> tuple[Expr, Expr]:
@@ -31,7 +28,7 @@ def _outer(node: Node, x: Value, d: int, given: Ends) -> tuple[Expr, Expr]:
     ends = [end("min"), end("max")]
 
     def apart(e: Expr, by: float) -> Expr:
-        return Call("select", (Bin("==", *ends), Bin("+", e, Num(by)), e))
+        return select(Bin("==", *ends), Bin("+", e, Num(by)), e)
 
     return apart(ends[0], -0.5), apart(ends[1], 0.5)
 
@@ -46,7 +43,7 @@ def _equal_bins(node: Node, x: Value, d: int, bins: int, given: Ends, name: str)
     def edge(i: Index) -> Expr:
         up = Bin("+", low, Bin("*", step, i[0]))
         down = Bin("-", high, Bin("*", step, Bin("-", Num(bins), i[0])))
-        return Call("select", (Bin("<", i[0], Num(half)), up, down))
+        return select(Bin("<", i[0], Num(half)), up, down)
 
     return b.define(name, size, node.dtype, edge)
 
@@ -56,8 +53,8 @@ def _inside(edges: Value, k: Expr, e: Expr) -> Expr:
     last = number(edges.shape[0])
     following = edges[[Bin("+", k, Num(1))]]
     end = Bin("==", Bin("+", k, Num(2)), edges.shape[0] if last is None else Num(last))
-    closed = _both(end, Bin("==", e, following))
-    return _both(Bin(">=", e, edges[[k]]), Bin("or", Bin("<", e, following), closed))
+    closed = both(end, Bin("==", e, following))
+    return both(Bin(">=", e, edges[[k]]), Bin("or", Bin("<", e, following), closed))
 
 
 def _counted(
@@ -72,9 +69,9 @@ def _counted(
             hit: Expr | None = None
             for d, e in enumerate(edges):
                 test = _inside(e, i[d], x[[j[0], Num(d)]])
-                hit = test if hit is None else _both(hit, test)
+                hit = test if hit is None else both(hit, test)
             assert hit is not None
-            return Call("select", (hit, Num(1.0) if heavy is None else heavy[j], Num(0.0)))
+            return select(hit, Num(1.0) if heavy is None else heavy[j], Num(0.0))
 
         return node.reduce("sum", x.shape[:1], part)
 

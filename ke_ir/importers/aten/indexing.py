@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ke_ir.expr import Bin, Call, Expr, Num
+from ke_ir.expr import Bin, Expr, Num
 from ke_ir.importers.aten.reductions import vector_norm
+from ke_ir.importers.aten.terms import select
 from ke_ir.importers.aten.views import broadcast, place
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.registry import Node, Unsupported, aten
@@ -54,7 +55,7 @@ def index(node: Node, x: Value, ids: Sequence[Value | None]) -> Value:
 
 def wrapped_index(e: Expr, size: Expr) -> Expr:
     """A negative index counts from the end."""
-    return Call("select", (Bin("<", e, Num(0)), Bin("+", e, size), e))
+    return select(Bin("<", e, Num(0)), Bin("+", e, size), e)
 
 
 @aten("embedding_renorm.default")
@@ -67,6 +68,6 @@ def embedding_renorm(node: Node, table: Value, ids: Value, most: float, order: f
         asked = node.reduce("any", ids.shape, lambda j: Bin("==", ids[j], i[0]))
         long = Bin("and", asked, Bin(">", size[i[:1]], Num(float(most))))
         shorter = Bin("*", table[i], Bin("/", Num(float(most)), Bin("+", size[i[:1]], Num(1e-7))))
-        return Call("select", (long, shorter, table[i]))
+        return select(long, shorter, table[i])
 
     return node.define(element)

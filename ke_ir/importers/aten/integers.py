@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ke_ir.expr import Bin, Call, Expr, Neg, Num
+from ke_ir.importers.aten.terms import one_if, select
 from ke_ir.importers.registry import Node
 
 
@@ -21,7 +22,7 @@ def bits(node: Node, f: Callable[[Expr, Expr], Expr], a: Expr, b: Expr) -> Expr:
         total = Bin("+", total, Bin("*", f(bit(a, k), bit(b, k)), Num(1 << k)))
     if not signed:
         return total
-    first, second = (Call("select", (Bin("<", e, Num(0)), Num(1), Num(0))) for e in (a, b))
+    first, second = (one_if(Bin("<", e, Num(0))) for e in (a, b))
     return Bin("+", total, Bin("*", f(first, second), Num(-(1 << (width - 1)))))
 
 
@@ -29,7 +30,6 @@ def integer_power(node: Node, a: Expr, n: Expr) -> Expr:
     """A product of ``n`` times ``a``; below 0 only 1 and -1 have a power that is not 0."""
     product = node.builder.bounded("prod", Num(0), Call("max", (n, Num(0))), lambda _: a)
     odd = Bin("!=", Bin("%", n, Num(2)), Num(0))
-    sign = Call("select", (odd, Neg(Num(1)), Num(1)))
-    below = Call("select", (Bin("==", a, Num(1)), Num(1), Call(
-        "select", (Bin("==", a, Num(-1)), sign, Num(0)))))  # fmt: skip
-    return Call("select", (Bin("<", n, Num(0)), below, product))
+    sign = select(odd, Neg(Num(1)), Num(1))
+    below = select(Bin("==", a, Num(1)), Num(1), select(Bin("==", a, Num(-1)), sign, Num(0)))
+    return select(Bin("<", n, Num(0)), below, product)

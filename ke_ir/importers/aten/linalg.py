@@ -15,12 +15,12 @@ from ke_ir.importers.aten.factors import (
     lu,
     lu_solved,
     permutation,
-    select,
     solved,
     spread,
     turned,
 )
 from ke_ir.importers.aten.scatter import common_shape
+from ke_ir.importers.aten.terms import absolute, select, unit
 from ke_ir.importers.graph import Index, Value, constant
 from ke_ir.importers.registry import Node, aten, whole
 from ke_ir.types import DType
@@ -66,8 +66,7 @@ def _unpacked(
         return select(Bin("==", rows[[*i[:-2], i[-1]]], i[-2]), Num(1.0), Num(0.0))
 
     def lower(i: Index) -> Expr:
-        on = select(Bin("==", i[-1], i[-2]), Num(1.0), Num(0.0))
-        return select(Bin("<", i[-1], i[-2]), both[i], on)
+        return select(Bin("<", i[-1], i[-2]), both[i], unit(*i[-2:]))
 
     def upper(i: Index) -> Expr:
         return select(Bin(">=", i[-1], i[-2]), both[i], Num(0.0))
@@ -133,8 +132,7 @@ def solve(node: Node, a: Value, b: Value, left: bool, _: bool) -> list[Value]:
 @aten("linalg_inv_ex.default")
 def inverse(node: Node, a: Value, _: bool) -> list[Value]:
     found = lu(node, a)
-    one = Value(a.shape, node.dtype, lambda i: select(
-        Bin("==", i[-1], i[-2]), Num(1.0), Num(0.0)))  # fmt: skip
+    one = Value(a.shape, node.dtype, lambda i: unit(*i[-2:]))
     x = lu_solved(node, found, one, False)
     return [_result(node, x, 0, ""), _info(node, found.both, 1)]
 
@@ -168,7 +166,7 @@ def slogdet(node: Node, a: Value) -> list[Value]:
     sign = node.define(lambda i: Bin("*", parity[i], node.reduce(
         "prod", [n], lambda t: sign_of(both[[*i, t[0], t[0]]]))))  # fmt: skip
     size = node.define(lambda i: node.reduce("sum", [n], lambda t: Call(
-        "log", (Call("abs", (both[[*i, t[0], t[0]]],)),))), 1, "_log")  # fmt: skip
+        "log", (absolute(both[[*i, t[0], t[0]]]),))), 1, "_log")  # fmt: skip
     return [sign, size, _result(node, both, 2, "_lu"), _pivots(node, found, 3)]
 
 
@@ -232,6 +230,5 @@ def cholesky_solve(node: Node, b: Value, factor: Value, upper: bool) -> Value:
 
 @aten("cholesky_inverse.default")
 def cholesky_inverse(node: Node, factor: Value, upper: bool) -> Value:
-    one = Value(factor.shape, node.dtype, lambda i: select(
-        Bin("==", i[-1], i[-2]), Num(1.0), Num(0.0)))  # fmt: skip
+    one = Value(factor.shape, node.dtype, lambda i: unit(*i[-2:]))
     return _result(node, _by_cholesky(node, factor, one, upper), 0, "")

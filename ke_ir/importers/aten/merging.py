@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ke_ir.expr import Bin, Call, Expr, Num, Ref
 from ke_ir.importers.aten.halving import halved
+from ke_ir.importers.aten.terms import one_if, select
 from ke_ir.importers.graph import At, Index, Value, literal
 from ke_ir.importers.index import add, mul, sub
 from ke_ir.importers.registry import Node
@@ -138,10 +139,10 @@ def chunks(order: Order, keep: int) -> Runs:
     def rank(i: Index) -> Expr:
         def comes_before(inner: Index) -> Expr:
             other, own = element(i, spot(i, inner[0])), element(i, spot(i, i[-1]))
-            ahead = Call("select", (
+            ahead = select(
                 Bin("<", inner[0], i[-1]), order.stays(other, own),
-                Call("not", (order.stays(own, other),))))  # fmt: skip
-            return Call("select", (ahead, Num(1), Num(0)))
+                Call("not", (order.stays(own, other),)))  # fmt: skip
+            return one_if(ahead)
 
         return order.node.reduce("sum", [Num(c)], comes_before)
 
@@ -149,8 +150,8 @@ def chunks(order: Order, keep: int) -> Runs:
     shape = (*order.outer, Num(count), Num(keep))
 
     def place(i: Index) -> Expr:
-        found = order.node.reduce("sum", [Num(c)], lambda j: Call("select", (
-            Bin("==", ranks[[*i[:-1], j[0]]], i[-1]), j[0], Num(0))))  # fmt: skip
+        found = order.node.reduce("sum", [Num(c)], lambda j: select(
+            Bin("==", ranks[[*i[:-1], j[0]]], i[-1]), j[0], Num(0)))  # fmt: skip
         return add(spot(i, Num(0)), found)
 
     places = order.define("place0", shape, DType.I64, place)
@@ -220,16 +221,14 @@ class Merge:
 
         def key(i: Index) -> Expr:
             a, keys = taken(i), self.runs.keys
-            return Call("select", (
+            return select(
                 first[i], self.element(keys, i, Num(0), self.inside(a)),
-                self.element(keys, i, Num(1), self.inside(sub(i[-1], a)))))  # fmt: skip
+                self.element(keys, i, Num(1), self.inside(sub(i[-1], a))))  # fmt: skip
 
         def place(i: Index) -> Expr:
             a = taken(i)
-            run = Call("select", (first[i], Num(0), Num(1)))
-            return self.element(
-                self.runs.places, i, run, Call("select", (first[i], a, sub(i[-1], a)))
-            )
+            run = select(first[i], Num(0), Num(1))
+            return self.element(self.runs.places, i, run, select(first[i], a, sub(i[-1], a)))
 
         keys = self.define("run", self.order.x.dtype, key)
         return Runs(keys, self.define("place", DType.I64, place), self.count, self.length)

@@ -6,8 +6,9 @@ import math
 from functools import cache
 
 from ke_ir.expr import Bin, Call, Expr, Num
-from ke_ir.importers.aten.pointwise import mapped
-from ke_ir.importers.aten.series import Coefficients, fitted, horner, over_positive, step
+from ke_ir.importers.aten.pointwise import mapped, step
+from ke_ir.importers.aten.series import Coefficients, fitted, horner, over_positive
+from ke_ir.importers.aten.terms import absolute, negated, select
 from ke_ir.importers.graph import Value
 from ke_ir.importers.registry import Node, aten
 
@@ -47,14 +48,6 @@ def _quotient(parts: tuple[Coefficients, Coefficients], t: Expr) -> Expr:
     return Bin("/", horner(parts[0], t), horner(parts[1], t))
 
 
-def _select(c: Expr, a: Expr, b: Expr) -> Expr:
-    return Call("select", (c, a, b))
-
-
-def _negated(e: Expr) -> Expr:
-    return Bin("-", Num(0.0), e)
-
-
 def _quantile(node: Node, q: Value, p: Value) -> Value:
     """Of the normal distribution at 1/2 + q, without its ends; ``p`` is what is left beyond,
     1/2 - |q|, known apart because it may be small."""
@@ -62,7 +55,7 @@ def _quantile(node: Node, q: Value, p: Value) -> Value:
         "max", (Bin("-", Num(0.180625), Bin("*", e, e)), Num(0.0))), q)  # fmt: skip
     middle = step(node, "middle", lambda e, s: Bin("*", e, _quotient(MIDDLE, s)), q, inner)
     least = Num(1e-320 if node.dtype.bits == 64 else 1e-45)
-    r = step(node, "root", lambda e: Call("sqrt", (_negated(Call(
+    r = step(node, "root", lambda e: Call("sqrt", (negated(Call(
         "log", (Call("min", (Call("max", (e, least)), Num(0.5))),))),)), p)  # fmt: skip
     near = step(node, "side", lambda e: _quotient(SIDE, Bin("-", Call(
         "min", (e, Num(_SIDE_ENDS))), Num(1.6))), r)  # fmt: skip
@@ -70,19 +63,19 @@ def _quantile(node: Node, q: Value, p: Value) -> Value:
         "max", (e, Num(_SIDE_ENDS))), Num(5.0))), r)  # fmt: skip
 
     def f(e: Expr, m: Expr, root: Expr, a: Expr, b: Expr) -> Expr:
-        size = _select(Bin("<=", root, Num(_SIDE_ENDS)), a, b)
-        outer = _select(Bin("<", e, Num(0)), _negated(size), size)
-        return _select(Bin("<=", Call("abs", (e,)), Num(_MIDDLE_ENDS)), m, outer)
+        size = select(Bin("<=", root, Num(_SIDE_ENDS)), a, b)
+        outer = select(Bin("<", e, Num(0)), negated(size), size)
+        return select(Bin("<=", absolute(e), Num(_MIDDLE_ENDS)), m, outer)
 
     return step(node, "quantile", f, q, middle, r, near, far)
 
 
 def _ended(e: Expr, size: float, low: float, found: Expr) -> Expr:
     """Infinities at ``low`` and ``size``; NaN beyond, and for NaN."""
-    high = _select(Bin("==", e, Num(size)), Num(math.inf), Num(math.nan))
-    ends = _select(Bin("==", e, Num(low)), Num(-math.inf), high)
+    high = select(Bin("==", e, Num(size)), Num(math.inf), Num(math.nan))
+    ends = select(Bin("==", e, Num(low)), Num(-math.inf), high)
     inside = Bin("and", Bin(">", e, Num(low)), Bin("<", e, Num(size)))
-    return _select(inside, found, ends)
+    return select(inside, found, ends)
 
 
 @aten("erfinv.default", "special_erfinv.default")
@@ -90,7 +83,7 @@ def erfinv(node: Node, x: Value) -> Value:
     """The quantile at (1 + x) / 2, over the root of 2."""
     q = step(node, "half", lambda e: Bin("*", Num(0.5), e), x)
     p = step(node, "beyond", lambda e: Bin(
-        "*", Num(0.5), Bin("-", Num(1.0), Call("abs", (e,)))), x)  # fmt: skip
+        "*", Num(0.5), Bin("-", Num(1.0), absolute(e))), x)  # fmt: skip
     found = _quantile(node, q, p)
     return mapped(node, lambda e, v: _ended(
         e, 1.0, -1.0, Bin("*", Num(math.sqrt(0.5)), v)), x, found)  # fmt: skip
@@ -125,7 +118,7 @@ def _scaled_erfc() -> Coefficients:
 
 @aten("special_erfcx.default", "prims.erfcx.default")
 def erfcx(node: Node, x: Value) -> Value:
-    size = step(node, "size", lambda e: Call("abs", (e,)), x)
+    size = step(node, "size", absolute, x)
     t = step(node, "t", lambda e: Bin("-", Num(1.0), Bin(
         "/", Num(2 * _SPLIT), Bin("+", e, Num(_SPLIT)))), size)  # fmt: skip
     right = step(node, "right", lambda e, m: Bin("/", horner(_scaled_erfc(), m), Bin(
@@ -133,6 +126,6 @@ def erfcx(node: Node, x: Value) -> Value:
 
     def f(e: Expr, v: Expr) -> Expr:
         left = Bin("-", Bin("*", Num(2.0), Call("exp", (Bin("*", e, e),))), v)
-        return _select(Bin("<", e, Num(0)), left, v)
+        return select(Bin("<", e, Num(0)), left, v)
 
     return mapped(node, f, x, right)

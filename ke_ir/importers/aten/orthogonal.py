@@ -5,17 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ke_ir.expr import Bin, Call, Expr, Num
-from ke_ir.importers.aten.factors import Steps, select, spread, turned
+from ke_ir.importers.aten.factors import Steps, spread, turned
+from ke_ir.importers.aten.terms import negated, select, times, unit
 from ke_ir.importers.graph import Index, Value, constant
-from ke_ir.importers.index import number
+from ke_ir.importers.index import earlier, number
 from ke_ir.importers.registry import Node, aten, whole
-
-
-def _times(*es: Expr) -> Expr:
-    out = es[0]
-    for e in es[1:]:
-        out = Bin("*", out, e)
-    return out
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ def reflections(node: Node, x: Value) -> Reflections:
     vectors, products = steps.reserve("vector"), steps.reserve("product")
 
     def before(i: Index) -> Expr:
-        return steps.before(state, i, x[i[1:]])
+        return earlier(state, i, x[i[1:]])
 
     def squares(i: Index) -> Expr:
         def part(r: Index) -> Expr:
@@ -50,7 +44,7 @@ def reflections(node: Node, x: Value) -> Reflections:
     def end(i: Index) -> Expr:
         top = before([*i, i[0], i[0]])
         size = Call("sqrt", (Bin("+", Bin("*", top, top), rest[i]),))
-        away = select(Bin("<", top, Num(0)), size, Bin("-", Num(0.0), size))
+        away = select(Bin("<", top, Num(0)), size, negated(size))
         return select(Bin("==", rest[i], Num(0)), top, away)
 
     new = steps.define(ends, batch, x.dtype, end)
@@ -73,7 +67,7 @@ def reflections(node: Node, x: Value) -> Reflections:
 
     def product(i: Index) -> Expr:
         *lead, c = i
-        return node.reduce("sum", [m], lambda r: _times(
+        return node.reduce("sum", [m], lambda r: times(
             v[[*lead, r[0]]], before([*lead, r[0], c])))  # fmt: skip
 
     w = steps.define(products, (*batch, n), x.dtype, product)
@@ -81,7 +75,7 @@ def reflections(node: Node, x: Value) -> Reflections:
     def changed(i: Index) -> Expr:
         *lead, r, c = i
         t = i[0]
-        less = Bin("-", before(i), _times(taken[lead], v[[*lead, r]], w[[*lead, c]]))
+        less = Bin("-", before(i), times(taken[lead], v[[*lead, r]], w[[*lead, c]]))
         own = select(Bin("==", r, t), new[lead], v[[*lead, r]])
         here = select(Bin("==", c, t), own, select(Bin(">", c, t), less, before(i)))
         return select(Bin("<", r, t), before(i), here)
@@ -109,7 +103,7 @@ def reflected(node: Node, given: Reflections, c: Value, transpose: bool) -> Valu
         return select(Bin(">", r, k), both[[*lead, r, k]], one)
 
     def before(i: Index) -> Expr:
-        return steps.before(state, i, c[i[1:]])
+        return earlier(state, i, c[i[1:]])
 
     def product(i: Index) -> Expr:
         return node.reduce("sum", [m], lambda r: Bin(
@@ -120,7 +114,7 @@ def reflected(node: Node, given: Reflections, c: Value, transpose: bool) -> Valu
     def changed(i: Index) -> Expr:
         *lead, r, column = i
         factor = given.factors[[*lead[1:], which(i[0])]]
-        part = _times(factor, vector(lead[1:], i[0], r), w[[*lead, column]])
+        part = times(factor, vector(lead[1:], i[0], r), w[[*lead, column]])
         return Bin("-", before(i), part)
 
     return steps.last(steps.define(state, c.shape, c.dtype, changed))
@@ -129,8 +123,7 @@ def reflected(node: Node, given: Reflections, c: Value, transpose: bool) -> Valu
 def _eye(x: Value, columns: Expr) -> Value:
     """As many rows as x has."""
     shape = (*x.shape[:-1], columns)
-    return Value(shape, x.dtype, lambda i: select(
-        Bin("==", i[-1], i[-2]), Num(1.0), Num(0.0)))  # fmt: skip
+    return Value(shape, x.dtype, lambda i: unit(*i[-2:]))
 
 
 @aten("geqrf.default")

@@ -8,6 +8,7 @@ from typing import Any
 
 from ke_ir.expr import Bin, Call, Expr, Neg, Num
 from ke_ir.importers.aten.integers import bits, integer_power
+from ke_ir.importers.aten.terms import absolute, select
 from ke_ir.importers.aten.views import broadcast
 from ke_ir.importers.graph import Index, Value, constant, literal, numeric
 from ke_ir.importers.registry import Node, aten
@@ -42,6 +43,11 @@ def mapped(node: Node, f: Callable[..., Expr], *xs: Operand) -> Value:
     """An equation that applies ``f`` to the elements of operands, as numbers."""
     ats = [element(x, node.shape) for x in xs]
     return node.define(lambda i: f(*(at(i) for at in ats)))
+
+
+def step(node: Node, suffix: str, f: Callable[..., Expr], *xs: Operand) -> Value:
+    """An equation of its own for what several others read."""
+    return mapped(Node(f"{node.name}_{suffix}", node.builder, node.results), f, *xs)
 
 
 def call(fn: str) -> Callable[..., Expr]:
@@ -99,9 +105,9 @@ def div_mode(node: Node, a: Operand, b: Operand, mode: str | None) -> Value:
 
 def truncated(x: Expr, y: Expr) -> Expr:
     """Integer division toward zero."""
-    quotient = Bin("//", Call("abs", (x,)), Call("abs", (y,)))
+    quotient = Bin("//", absolute(x), absolute(y))
     same = Bin("==", Bin("<", x, Num(0)), Bin("<", y, Num(0)))
-    return Call("select", (same, quotient, Neg(quotient)))
+    return select(same, quotient, Neg(quotient))
 
 
 @aten("floor_divide.default")
@@ -183,6 +189,11 @@ def clamp_max(node: Node, x: Value, hi: Operand) -> Value:
 
 # Functions of one element
 
+
+def _sign(x: Expr) -> Expr:
+    return select(Bin(">", x, Num(0)), Num(1), select(Bin("<", x, Num(0)), Num(-1), Num(0)))
+
+
 UNARY: dict[str, Callable[[Expr], Expr]] = {
     **{f: call(f) for f in ("exp", "exp2", "log", "log2", "sqrt", "rsqrt", "sin", "cos", "tan",
                             "tanh", "sigmoid", "erf")},
@@ -198,10 +209,7 @@ UNARY: dict[str, Callable[[Expr], Expr]] = {
     "erfc": lambda x: Bin("-", Num(1.0), Call("erf", (x,))),
     "silu": lambda x: Bin("*", x, Call("sigmoid", (x,))),
     "abs": call("abs"),
-    "sign": lambda x: Call("select", (Bin(">", x, Num(0)), Num(1), Call(
-        "select", (Bin("<", x, Num(0)), Num(-1), Num(0))))),
-    "sgn": lambda x: Call("select", (Bin(">", x, Num(0)), Num(1), Call(
-        "select", (Bin("<", x, Num(0)), Num(-1), Num(0))))),
+    "sign": _sign, "sgn": _sign,
 }  # fmt: skip
 
 
@@ -252,7 +260,7 @@ def _gelu_tanh(e: Expr) -> Expr:
 def leaky_relu(node: Node, x: Value, slope: Scalar) -> Value:
     return mapped(
         node,
-        lambda e: Call("select", (Bin(">", e, Num(0)), e, Bin("*", e, Num(float(slope))))), x,
+        lambda e: select(Bin(">", e, Num(0)), e, Bin("*", e, Num(float(slope)))), x,
     )  # fmt: skip
 
 
@@ -261,7 +269,7 @@ def elu(node: Node, x: Value, alpha: Scalar, scale: Scalar, input_scale: Scalar)
     def f(e: Expr) -> Expr:
         low = Bin("*", Num(float(alpha * scale)), Bin(
             "-", Call("exp", (scaled(e, float(input_scale)),)), Num(1.0)))  # fmt: skip
-        return Call("select", (Bin(">", e, Num(0)), scaled(e, float(scale)), low))
+        return select(Bin(">", e, Num(0)), scaled(e, float(scale)), low)
 
     return mapped(node, f, x)
 
@@ -271,7 +279,7 @@ def softplus(node: Node, x: Value, beta: Scalar, threshold: Scalar) -> Value:
     def f(e: Expr) -> Expr:
         z = scaled(e, float(beta))
         soft = Bin("/", Call("log", (Bin("+", Num(1.0), Call("exp", (z,))),)), Num(float(beta)))
-        return Call("select", (Bin(">", z, Num(float(threshold))), e, soft))
+        return select(Bin(">", z, Num(float(threshold))), e, soft)
 
     return mapped(node, f, x)
 
@@ -356,7 +364,7 @@ def bitwise_not(node: Node, a: Value) -> Value:
 def where(node: Node, c: Value, a: Operand, b: Operand) -> Value:
     test = condition(c, node.shape)
     x, y = (element(v, node.shape, not node.dtype.is_bool) for v in (a, b))
-    return node.define(lambda i: Call("select", (test(i), x(i), y(i))))
+    return node.define(lambda i: select(test(i), x(i), y(i)))
 
 
 @aten("masked_fill.Scalar", "masked_fill.Tensor")
@@ -371,7 +379,7 @@ def isnan(node: Node, x: Value) -> Value:
 
 @aten("isinf.default")
 def isinf(node: Node, x: Value) -> Value:
-    return mapped(node, lambda e: Bin("==", Call("abs", (e,)), Num(math.inf)), x)
+    return mapped(node, lambda e: Bin("==", absolute(e), Num(math.inf)), x)
 
 
 # Conversions, constants, and what changes nothing

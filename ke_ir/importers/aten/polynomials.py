@@ -12,10 +12,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ke_ir.expr import Bin, Call, Expr, Num, Ref
+from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import Operand, element
+from ke_ir.importers.aten.terms import plus, select, times
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import add
+from ke_ir.importers.index import earlier
 from ke_ir.importers.registry import Node, aten
 from ke_ir.types import DType
 
@@ -27,16 +28,8 @@ _MOST = 128
 Term = Callable[[Expr, Expr], Expr]
 
 
-def _plus(a: Expr, b: Expr) -> Expr:
-    return Bin("+", a, b)
-
-
-def _times(a: Expr, b: Expr) -> Expr:
-    return Bin("*", a, b)
-
-
 def _twice(x: Expr) -> Expr:
-    return _times(Num(2.0), x)
+    return times(Num(2.0), x)
 
 
 @dataclass(frozen=True)
@@ -56,7 +49,7 @@ def _chebyshev(before: Callable[[Expr], Expr]) -> Family:
 
 
 def _over(k: Expr, e: Expr) -> Expr:
-    return Bin("/", e, _plus(k, Num(1)))
+    return Bin("/", e, plus(k, Num(1)))
 
 
 CHEBYSHEV = {
@@ -66,13 +59,13 @@ CHEBYSHEV = {
     "w": _chebyshev(lambda x: Num(-1.0)),
 }
 FAMILIES = {
-    "hermite_polynomial_h": Family(lambda k, x: _twice(x), lambda k, x: _times(Num(2), k)),
+    "hermite_polynomial_h": Family(lambda k, x: _twice(x), lambda k, x: times(Num(2), k)),
     "hermite_polynomial_he": Family(lambda k, x: x, lambda k, x: k),
     "laguerre_polynomial_l": Family(
-        lambda k, x: _over(k, Bin("-", _plus(_times(Num(2), k), Num(1)), x)),
+        lambda k, x: _over(k, Bin("-", plus(times(Num(2), k), Num(1)), x)),
         lambda k, x: _over(k, k)),
     "legendre_polynomial_p": Family(
-        lambda k, x: _over(k, _times(_plus(_times(Num(2), k), Num(1)), x)),
+        lambda k, x: _over(k, times(plus(times(Num(2), k), Num(1)), x)),
         lambda k, x: _over(k, k)),
     **{f"chebyshev_polynomial_{kind}": f for kind, f in CHEBYSHEV.items()},
 }  # fmt: skip
@@ -97,15 +90,15 @@ def _of_degrees(node: Node, family: Family, x: Operand, n: Value, shifted: bool)
         return Call("trunc", (wanted(i),)) if n.dtype.is_float else wanted(i)
 
     def kept(i: Index, k: Expr, new: Expr, old: Expr) -> Expr:
-        return Call("select", (Bin("<", k, degree(i)), new, old))
+        return select(Bin("<", k, degree(i)), new, old)
 
     most = MOST.get(node.dtype, _MOST)
     found = _stepped(node, family, at, most, kept)
 
     def whole(i: Index) -> Expr:
-        above = Call("select", (Bin(">", degree(i), Num(most)), Num(math.nan),
-                                found[[Num(most - 1), *i]]))  # fmt: skip
-        return Call("select", (Bin("<", degree(i), Num(0)), Num(0.0), above))
+        above = select(Bin(">", degree(i), Num(most)), Num(math.nan),
+                                found[[Num(most - 1), *i]])  # fmt: skip
+        return select(Bin("<", degree(i), Num(0)), Num(0.0), above)
 
     return node.define(whole)
 
@@ -123,13 +116,10 @@ def _stepped(
     b, shape = node.builder, (Num(steps), *node.shape)
     now, past = b.name(f"{node.name}_now"), b.name(f"{node.name}_past")
 
-    def earlier(name: str, i: Index, first: Expr) -> Expr:
-        return Ref(name, (add(i[0], Num(-1)), *i[1:]), first)
-
     def new(i: Index) -> Expr:
         k, at = i[0], x(i[1:])
         old, last = earlier(now, i, Num(1.0)), earlier(past, i, family.before(at))
-        step = Bin("-", _times(family.now(k, at), old), _times(family.past(k, at), last))
+        step = Bin("-", times(family.now(k, at), old), times(family.past(k, at), last))
         return kept(i[1:], k, step, old)
 
     b.define(past, shape, node.dtype, lambda i: earlier(now, i, Num(1.0)), True)

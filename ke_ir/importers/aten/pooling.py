@@ -8,6 +8,7 @@ from typing import Any
 
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import truncated
+from ke_ir.importers.aten.terms import select
 from ke_ir.importers.aten.views import outside
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.index import add, floordiv, mod, mul, product, sub
@@ -188,7 +189,7 @@ def _avg_pool_backward(
             for e, s in zip(starts, step, strict=True):
                 if s != 1:
                     test = Bin("==", mod(e, Num(s), {}), Num(0))
-                    part = Call("select", (test, part, Num(0.0)))
+                    part = select(test, part, Num(0.0))
             return part
 
         return node.reduce("sum", [Num(k) for k in size], share)
@@ -260,7 +261,7 @@ def adaptive_max_pool(node: Node, x: Value, size: Sequence[int]) -> list[Value]:
         flat: Expr = Num(0)
         for e, n in zip(j, ins, strict=True):
             flat = add(mul(flat, Num(n)), e)
-        return Call("select", (Bin("==", x[[*i[:-rank], *j]], top[i]), flat, Num(math.prod(ins))))
+        return select(Bin("==", x[[*i[:-rank], *j]], top[i]), flat, Num(math.prod(ins)))
 
     where = node.define(lambda i: window("min", i[-rank:], lambda j: place_if_top(i, j), []), 1,
                         "_indices")  # fmt: skip

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ke_ir.expr import Bin, Call, Expr, Num
+from ke_ir.expr import Bin, Expr, Num
 from ke_ir.importers.aten.pointwise import Scalar, scaled
 from ke_ir.importers.aten.reductions import softmax
+from ke_ir.importers.aten.terms import select
 from ke_ir.importers.aten.views import broadcast
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.index import floordiv, number
@@ -137,8 +138,8 @@ def attention(
             "*", q[[*batch, i, d[0]]], k[[*batch, j, d[0]]])), Num(factor))  # fmt: skip
         if allowed is not None and mask is not None:
             m = allowed(index)
-            e = Call("select", (m, e, Num(-math.inf))) if mask.dtype.is_bool else Bin("+", e, m)
-        return Call("select", (Bin("<=", j, i), e, Num(-math.inf))) if causal else e
+            e = select(m, e, Num(-math.inf)) if mask.dtype.is_bool else Bin("+", e, m)
+        return select(Bin("<=", j, i), e, Num(-math.inf)) if causal else e
 
     scores = b.define(f"{node.name}_scores", shape, node.dtype, score)
     weights = softmax(Node(f"{node.name}_weights", b, ((shape, node.dtype),)), scores, -1)

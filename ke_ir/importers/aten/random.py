@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ke_ir.expr import Bin, Call, Num
+from ke_ir.expr import Bin, Num
+from ke_ir.importers.aten.terms import select
 from ke_ir.importers.graph import Value, constant, literal, numeric
 from ke_ir.importers.registry import Node, aten
 from ke_ir.types import DType
@@ -42,8 +43,11 @@ def _drawn(node: Node, kind: str, *of: float) -> Value:
 @aten("bernoulli.p")
 def bernoulli(node: Node, x: Value, p: float, _: Any) -> Value:
     mask = _mask(node, p)
-    return Value(mask.shape, node.dtype, lambda i: Call(
-        "select", (mask[i], literal(1, node.dtype), literal(0, node.dtype))))  # fmt: skip
+    return Value(
+        mask.shape,
+        node.dtype,
+        lambda i: select(mask[i], literal(1, node.dtype), literal(0, node.dtype)),
+    )
 
 
 @aten("native_dropout.default")

@@ -8,6 +8,7 @@ from typing import Any
 
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import Scalar, converted
+from ke_ir.importers.aten.terms import absolute, select
 from ke_ir.importers.aten.views import place
 from ke_ir.importers.graph import Index, Value, numeric
 from ke_ir.importers.index import add, number, product
@@ -203,7 +204,7 @@ def vector_norm(node: Node, x: Value, order: Scalar, dims: Dims, keep: bool, _: 
     over = reduced(x, dims)
 
     def size(e: Expr) -> Expr:
-        return Call("abs", (e,))
+        return absolute(e)
 
     if order == 2:
         squares = along(node, x, over, "sum", keep, lambda e: Bin("*", e, e))
@@ -211,8 +212,8 @@ def vector_norm(node: Node, x: Value, order: Scalar, dims: Dims, keep: bool, _: 
     if math.isinf(order):
         return node.define(along(node, x, over, "max" if order > 0 else "min", keep, size))
     if order == 0:
-        return node.define(along(node, x, over, "sum", keep, lambda e: Call(
-            "select", (Bin("!=", e, Num(0)), Num(1.0), Num(0.0)))))  # fmt: skip
+        return node.define(along(node, x, over, "sum", keep, lambda e: select(
+            Bin("!=", e, Num(0)), Num(1.0), Num(0.0))))  # fmt: skip
     if order == 1:
         return node.define(along(node, x, over, "sum", keep, size))
     powers = along(node, x, over, "sum", keep, lambda e: Call("pow", (size(e), Num(float(order)))))
@@ -303,7 +304,7 @@ def logsumexp(node: Node, x: Value, dims: Dims, keep: bool) -> Value:
         e = largest[index]
         if not x.dtype.is_float:
             return e
-        return Call("select", (Bin("<", Call("abs", (e,)), Num(math.inf)), e, Num(0.0)))
+        return select(Bin("<", absolute(e), Num(math.inf)), e, Num(0.0))
 
     def apart(index: Index) -> Expr:
         # As floats: the difference of two integers may be none.

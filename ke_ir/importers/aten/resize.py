@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ke_ir.expr import Bin, Call, Expr, Num
+from ke_ir.importers.aten.terms import select
 from ke_ir.importers.aten.views import outside
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.index import add, floordiv, mul, number
@@ -115,7 +116,7 @@ def upsample_linear_backward(
 
 
 def _where_equal(a: Expr, b: Expr, e: Expr) -> Expr:
-    return Call("select", (Bin("==", a, b), e, Num(0.0)))
+    return select(Bin("==", a, b), e, Num(0.0))
 
 
 def _mixed(a: Expr, b: Expr, share: Expr) -> Expr:

@@ -13,7 +13,8 @@ from typing import Any
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.indexing import wrapped_index
 from ke_ir.importers.aten.pointwise import Operand, Scalar, element, scaled, where
-from ke_ir.importers.aten.sorting import flattened, one_if, put
+from ke_ir.importers.aten.sorting import flattened, put
+from ke_ir.importers.aten.terms import OPERATION, one_if, select
 from ke_ir.importers.aten.views import broadcast, outside, place
 from ke_ir.importers.graph import At, Index, Value, constant, literal, numeric
 from ke_ir.importers.index import add, equal, floordiv, mod, mul, number, product, reshaped, sub
@@ -24,14 +25,6 @@ LOGIC = {"sum": "any", "max": "any", "prod": "all", "min": "all"}
 """What a reduction of conditions is."""
 KINDS = {"sum": "sum", "add": "sum", "prod": "prod", "multiply": "prod", "mean": "sum",
          "amax": "max", "amin": "min"}  # fmt: skip
-OPERATION: dict[str, Callable[[Expr, Expr], Expr]] = {
-    "sum": lambda a, b: Bin("+", a, b),
-    "prod": lambda a, b: Bin("*", a, b),
-    "max": lambda a, b: Call("max", (a, b)),
-    "min": lambda a, b: Call("min", (a, b)),
-    "any": lambda a, b: Bin("or", a, b),
-    "all": lambda a, b: Bin("and", a, b),
-}
 
 
 def identity(kind: str, dtype: DType) -> Expr:
@@ -72,8 +65,9 @@ class Writes:
         return lambda i: made[[i[d] for d in self.dims]]
 
     def reduce(self, kind: str, i: Index, e: Callable[[Expr], Expr], none: Expr) -> Expr:
-        return self.node.reduce(kind, [self.count], lambda j: Call(
-            "select", (self.hit(i, j[0]), e(j[0]), none)))  # fmt: skip
+        return self.node.reduce(
+            kind, [self.count], lambda j: select(self.hit(i, j[0]), e(j[0]), none)
+        )
 
     def kind(self, kind: str) -> str:
         return LOGIC[kind] if self.node.dtype.is_bool else kind
@@ -92,7 +86,7 @@ class Writes:
 
         def found(i: Index) -> Expr:
             j = Call("max", (last(i), Num(0)))
-            return Call("select", (Bin("<", last(i), Num(0)), x[i], self.value(i, j)))
+            return select(Bin("<", last(i), Num(0)), x[i], self.value(i, j))
 
         return self.node.define(found)
 
@@ -119,7 +113,7 @@ class Writes:
                 total = Bin("/" if self.node.dtype.is_float else "//", total, n)
             if include and how != "mean":
                 return total
-            return Call("select", (Bin("==", count(i), Num(0)), x[i], total))
+            return select(Bin("==", count(i), Num(0)), x[i], total)
 
         return self.node.define(found)
 
@@ -319,7 +313,7 @@ def masked_scatter(node: Node, x: Value, mask: Value, source: Value) -> Value:
     def chosen(i: Index) -> Expr:
         j = reshaped(i, node.shape, [n], b.known)[0] if i else Num(0)
         own = Call("max", (Bin("-", before[[j]], Num(1)), Num(0)))
-        return Call("select", (at(i), flat[[own]], old(i)))
+        return select(at(i), flat[[own]], old(i))
 
     return node.define(chosen)
 
@@ -367,7 +361,7 @@ def slice_scatter(
             tests.append(Bin("!=", mod(sub(j, Num(first)), Num(step), known), Num(0)))
         mine = inner[put(i, at, floordiv(sub(j, Num(first)), Num(step), known))]
         for t in tests:
-            mine = Call("select", (t, x[i], mine))
+            mine = select(t, x[i], mine)
         return mine
 
     return node.define(element_)
@@ -377,8 +371,8 @@ def slice_scatter(
 def select_scatter(node: Node, x: Value, source: Value, dim: int, index: int) -> Value:
     at = place(dim, x.rank)
     spot = Num(index) if index >= 0 else add(x.shape[at], Num(index))
-    return node.define(lambda i: Call("select", (
-        Bin("==", i[at], spot), source[[*i[:at], *i[at + 1 :]]], x[i])))  # fmt: skip
+    return node.define(lambda i: select(
+        Bin("==", i[at], spot), source[[*i[:at], *i[at + 1 :]]], x[i]))  # fmt: skip
 
 
 @aten("diagonal_scatter.default")
@@ -392,7 +386,7 @@ def diagonal_scatter(
         rest = [j for k, j in enumerate(i) if k not in (a, b)]
         along = sub(i[a], Num(max(-offset, 0)))
         off = Bin("!=", add(i[a], Num(offset)), i[b])
-        return Call("select", (off, x[i], inner[[*rest, along]]))
+        return select(off, x[i], inner[[*rest, along]])
 
     return node.define(element_)
 

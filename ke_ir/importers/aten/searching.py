@@ -5,6 +5,7 @@ from __future__ import annotations
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.halving import halved
 from ke_ir.importers.aten.sorting import flattened
+from ke_ir.importers.aten.terms import select
 from ke_ir.importers.aten.views import broadcast
 from ke_ir.importers.graph import Index, Value, constant
 from ke_ir.importers.index import number
@@ -54,8 +55,8 @@ def _count_below(node: Node, order: Value, x: Value, right: bool) -> Value:
 
     n = number(order.shape[-1])
     if n is None or n <= FEW:
-        return node.define(lambda i: node.reduce("sum", [order.shape[-1]], lambda j: Call(
-            "select", (is_above(i, j[0]), Num(0), Num(1)))))  # fmt: skip
+        return node.define(lambda i: node.reduce("sum", [order.shape[-1]], lambda j: select(
+            is_above(i, j[0]), Num(0), Num(1))))  # fmt: skip
     order = node.builder.stored(order, f"{node.name}_order")
     found = halved(
         node, "", node.shape, n, lambda _: Num(0), lambda _: Num(n),

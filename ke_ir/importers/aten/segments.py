@@ -6,6 +6,7 @@ import math
 
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import Scalar
+from ke_ir.importers.aten.terms import OPERATION, one_if, select
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.index import add
 from ke_ir.importers.registry import Node, Unsupported, aten
@@ -57,20 +58,14 @@ def segment_reduce(
         found = node.builder.bounded(KINDS[how], lo, hi, lambda j: x[
             [*i[:axis], j, *i[axis + 1 :]]])  # fmt: skip
         if initial is not None:
-            found = _with(how, found, Num(float(initial)))
+            found = OPERATION[KINDS[how]](found, Num(float(initial)))
         size = Bin("-", hi, lo)
         if how == "mean":
             found = Bin("/", found, Call("max", (size, Num(1))))
         empty = EMPTY[how] if initial is None else float(initial)
-        return Call("select", (Bin("==", size, Num(0)), Num(empty), found))
+        return select(Bin("==", size, Num(0)), Num(empty), found)
 
     return node.define(element)
-
-
-def _with(how: str, found: Expr, initial: Expr) -> Expr:
-    if how in ("max", "min"):
-        return Call(how, (found, initial))
-    return Bin("*" if how == "prod" else "+", found, initial)
 
 
 @aten("_segment_reduce_backward.default")
@@ -88,7 +83,7 @@ def segment_reduce_backward(
             inside = Bin("and", Bin(">=", i[axis], lo), Bin("<", i[axis], hi))
             own = [*i[:axis], s[0], *i[axis + 1 :]]
             share = _share(node, how, plain, out[own], i, axis, lo, hi)
-            return Call("select", (inside, Bin("*", grad[own], share), Num(0.0)))
+            return select(inside, Bin("*", grad[own], share), Num(0.0))
 
         return node.reduce("sum", [segments.count], part)
 
@@ -104,7 +99,7 @@ def _share(
         return Bin("/", Num(1.0), Call("max", (Bin("-", hi, lo), Num(1))))
     if how == "prod":
         return Bin("/", total, x[i])
-    ties = node.builder.bounded("sum", lo, hi, lambda j: Call("select", (
-        Bin("==", x[[*i[:axis], j, *i[axis + 1 :]]], total), Num(1), Num(0))))  # fmt: skip
-    here = Call("select", (Bin("==", x[i], total), Num(1.0), Num(0.0)))
+    ties = node.builder.bounded("sum", lo, hi, lambda j: one_if(
+        Bin("==", x[[*i[:axis], j, *i[axis + 1 :]]], total)))  # fmt: skip
+    here = select(Bin("==", x[i], total), Num(1.0), Num(0.0))
     return Bin("/", here, Call("max", (ties, Num(1))))

@@ -8,18 +8,10 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from ke_ir.expr import Bin, Expr, Num
-from ke_ir.importers.aten.pointwise import Operand, mapped
-from ke_ir.importers.graph import Value
-from ke_ir.importers.registry import Node
 
 Coefficients = tuple[float, ...]
 """From the constant one up."""
 _NODES = 40
-
-
-def step(node: Node, suffix: str, f: Callable[..., Expr], *xs: Operand) -> Value:
-    """An equation of its own for what several others read."""
-    return mapped(Node(f"{node.name}_{suffix}", node.builder, node.results), f, *xs)
 
 
 def horner(coefficients: Sequence[float], t: Expr) -> Expr:

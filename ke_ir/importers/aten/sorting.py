@@ -12,6 +12,7 @@ from collections.abc import Callable
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.merging import Order, bounds, pair_work, pays, sorted_rows
 from ke_ir.importers.aten.reductions import along_dim, scanned
+from ke_ir.importers.aten.terms import absolute, both, either, one_if, select
 from ke_ir.importers.aten.views import place
 from ke_ir.importers.graph import At, Index, Value
 from ke_ir.importers.index import add, number, product, reshaped
@@ -22,18 +23,6 @@ from ke_ir.types import DType
 def put(index: Index, dim: int, e: Expr) -> list[Expr]:
     """The index with another expression at one place."""
     return [e if k == dim else i for k, i in enumerate(index)]
-
-
-def either(a: Expr, b: Expr) -> Expr:
-    return Bin("or", a, b)
-
-
-def both(a: Expr, b: Expr) -> Expr:
-    return Bin("and", a, b)
-
-
-def one_if(c: Expr) -> Expr:
-    return Call("select", (c, Num(1), Num(0)))
 
 
 def _before(a: Expr, b: Expr, descending: bool, dtype: DType) -> tuple[Expr, Expr]:
@@ -75,7 +64,7 @@ def chosen(
 
     def here(inner: Index) -> Expr:
         at = put(index, dim, inner[0])
-        return Call("select", (Bin("==", rank[at], wanted), x[at] if values else inner[0], Num(0)))
+        return select(Bin("==", rank[at], wanted), x[at] if values else inner[0], Num(0))
 
     return node.reduce("sum", [x.shape[dim]], here)
 
@@ -196,7 +185,7 @@ def _median(node: Node, x: Value, dim: int, keep: bool, skipping: bool) -> list[
         count = real[along_dim(i, at)]
         if skipping:
             return Call("max", (Bin("//", Bin("-", count, Num(1)), Num(2)), Num(0)))
-        return Call("select", (Bin("<", count, Num(n)), count, Num(middle)))
+        return select(Bin("<", count, Num(n)), count, Num(middle))
 
     return _one(node, x, dim, keep, middle + 1 if skipping else n, rank)
 
@@ -263,15 +252,15 @@ def _mode_by_pairs(node: Node, x: Value, at: int) -> tuple[At, At]:
     def least(i: Index) -> Expr:
         def candidate(j: Index) -> Expr:
             own = [*i[:at], j[0], *i[at:]]
-            return Call("select", (Bin("==", often[own], most[i]), plain[own], top))
+            return select(Bin("==", often[own], most[i]), plain[own], top)
 
         return node.reduce("min", [n], candidate)
 
     value = b.define(f"{node.name}_value", outer, plain.dtype, least)
 
     def last(i: Index) -> Expr:
-        return node.reduce("max", [n], lambda j: Call("select", (
-            Bin("==", plain[[*i[:at], j[0], *i[at:]]], value[i]), j[0], Num(0))))  # fmt: skip
+        return node.reduce("max", [n], lambda j: select(
+            Bin("==", plain[[*i[:at], j[0], *i[at:]]], value[i]), j[0], Num(0)))  # fmt: skip
 
     return value.at, last
 
@@ -288,7 +277,7 @@ def _mode_of_sorted(node: Node, x: Value, at: int) -> tuple[At, At]:
 
     def changes(i: Index) -> Expr:
         left = Call("max", (Bin("-", i[-1], Num(1)), Num(0)))
-        return Call("select", (Bin("!=", keys[i], keys[[*i[:-1], left]]), i[-1], Num(0)))
+        return select(Bin("!=", keys[i], keys[[*i[:-1], left]]), i[-1], Num(0))
 
     change = b.define(f"{node.name}_change", keys.shape, DType.I64, changes)
     start = b.define(f"{node.name}_start", keys.shape, DType.I64, lambda i: b.bounded(
@@ -325,7 +314,7 @@ def _running(node: Node, x: Value, dim: int, kind: str) -> list[Value]:
         def here(j: Expr) -> Expr:
             e = plain[put(i, at, j)]
             same = _before(e, top, False, plain.dtype)[1]
-            return Call("select", (same, j, Num(0)))
+            return select(same, j, Num(0))
 
         return node.builder.bounded("max", Num(0), add(i[at], Num(1)), here)
 
@@ -343,7 +332,7 @@ def logcumsumexp(node: Node, x: Value, dim: int) -> Value:
     top = scanned(Node(f"{node.name}_max", node.builder, node.results), x, at, "max")
 
     def element(i: Index) -> Expr:
-        shift = Call("select", (Bin("<", Call("abs", (top[i],)), Num(math.inf)), top[i], Num(0.0)))
+        shift = select(Bin("<", absolute(top[i]), Num(math.inf)), top[i], Num(0.0))
         total = node.builder.bounded("sum", Num(0), add(i[at], Num(1)), lambda j: Call(
             "exp", (Bin("-", x[put(i, at, j)], shift),)))  # fmt: skip
         return Bin("+", Call("log", (total,)), shift)

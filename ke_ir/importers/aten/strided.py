@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ke_ir.expr import Bin, Call, Expr, Num
+from ke_ir.expr import Bin, Expr, Num
+from ke_ir.importers.aten.terms import select
 from ke_ir.importers.aten.views import outside
 from ke_ir.importers.graph import Index, Value
 from ke_ir.importers.index import add, expanded, floordiv, mod, mul, number, product, reshaped
@@ -85,7 +86,7 @@ def as_strided_scatter(
             written = Bin("and", written, Bin("<", own[k], Num(sizes[k])))
             rest = Bin("%", rest, Num(strides[k]))
         written = Bin("and", written, Bin("==", rest, Num(0)))
-        return Call("select", (written, inside[own], x[i]))
+        return select(written, inside[own], x[i])
 
     return node.define(element)
 

@@ -7,8 +7,8 @@ from fractions import Fraction
 
 from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.gamma import digamma
-from ke_ir.importers.aten.pointwise import Operand, mapped
-from ke_ir.importers.aten.series import step
+from ke_ir.importers.aten.pointwise import Operand, mapped, step
+from ke_ir.importers.aten.terms import negated, select
 from ke_ir.importers.graph import Value, constant
 from ke_ir.importers.registry import Node, aten
 from ke_ir.types import DType
@@ -28,10 +28,6 @@ def _power(base: Expr, exponent: Expr) -> Expr:
     return Call("pow", (base, exponent))
 
 
-def _negated(e: Expr) -> Expr:
-    return Bin("-", Num(0.0), e)
-
-
 class Hurwitz:
     """zeta(s, q) for s > 1 and q > 0, as equations, by Euler and Maclaurin (DLMF 25.11.5).
 
@@ -45,7 +41,7 @@ class Hurwitz:
         node, s = self.node, self.s
         first = node.builder.define(f"{node.name}_{name}_first", node.shape, node.dtype, lambda i:
             node.reduce("sum", [Num(_SHIFT)], lambda k: _power(
-                Bin("+", q[i], k[0]), _negated(s[i]))))  # fmt: skip
+                Bin("+", q[i], k[0]), negated(s[i]))))  # fmt: skip
         rest = step(node, f"{name}_rest", self._corrections, q, s)
         return step(node, name, lambda a, b: Bin("+", a, b), first, rest)
 
@@ -62,18 +58,18 @@ class Hurwitz:
             total = Bin("+", Num(float(c)), total)
         tail = Bin("*", Bin("/", s, w), total)
         front = Bin("+", Bin("/", w, Bin("-", s, Num(1.0))), Bin("+", Num(0.5), tail))
-        return Bin("*", _power(w, _negated(s)), front)
+        return Bin("*", _power(w, negated(s)), front)
 
 
 def _positive(e: Expr) -> Expr:
     """The argument where it is above 0, any such number where it is not."""
-    return Call("select", (Bin("<=", e, Num(0)), Num(1.0), e))
+    return select(Bin("<=", e, Num(0)), Num(1.0), e)
 
 
 def _part(e: Expr) -> Expr:
     """What is above the whole part; any number where that is nothing."""
     part = Bin("-", e, Call("floor", (e,)))
-    return Call("select", (Bin("==", part, Num(0)), Num(0.5), part))
+    return select(Bin("==", part, Num(0)), Num(0.5), part)
 
 
 def _integers(node: Node, s: Value, q: Value, hurwitz: Hurwitz) -> Value:
@@ -91,9 +87,8 @@ def _integers(node: Node, s: Value, q: Value, hurwitz: Hurwitz) -> Value:
         after, below, first, last = parts
         between = Bin("-", first, last)
         even = Bin("==", Bin("*", Num(2.0), Call("floor", (Bin("*", n, Num(0.5)),))), n)
-        sign = Call("select", (even, Num(1.0), Num(-1.0)))
-        return Call("select", (Bin(">", e, Num(0)), after,
-                               Bin("+", below, Bin("*", sign, between))))  # fmt: skip
+        sign = select(even, Num(1.0), Num(-1.0))
+        return select(Bin(">", e, Num(0)), after, Bin("+", below, Bin("*", sign, between)))
 
     return step(node, "sum", f, s, q, right, low, high, away)
 
@@ -103,18 +98,18 @@ def zeta(node: Node, s: Operand, q: Operand) -> Value:
     """Infinite at s = 1 and at the poles of q; NaN below s = 1, and for q < 0 unless s is whole."""
     exponent = step(node, "s", lambda e: e, s)
     base = step(node, "q", lambda e: e, q)
-    above = step(node, "above", lambda e: Call("select", (
-        Bin("<=", e, Num(1)), Num(2.0), e)), exponent)  # fmt: skip
+    above = step(node, "above", lambda e: select(
+        Bin("<=", e, Num(1)), Num(2.0), e), exponent)  # fmt: skip
     found = _integers(node, above, base, Hurwitz(node, above))
 
     def f(n: Expr, e: Expr, v: Expr) -> Expr:
         inf, nan = Num(math.inf), Num(math.nan)
         whole = Bin("==", Call("floor", (n,)), n)
-        left = Call("select", (whole, v, nan))
-        pole = Call("select", (Bin("==", Call("floor", (e,)), e), inf, left))
-        out = Call("select", (Bin("<=", e, Num(0)), pole, v))
-        out = Call("select", (Bin("<", n, Num(1)), nan, out))
-        return Call("select", (Bin("==", n, Num(1)), inf, out))
+        left = select(whole, v, nan)
+        pole = select(Bin("==", Call("floor", (e,)), e), inf, left)
+        out = select(Bin("<=", e, Num(0)), pole, v)
+        out = select(Bin("<", n, Num(1)), nan, out)
+        return select(Bin("==", n, Num(1)), inf, out)
 
     return mapped(node, f, exponent, base, found)
 
@@ -131,6 +126,6 @@ def polygamma(node: Node, n: int, x: Value) -> Value:
 
     def f(e: Expr, v: Expr) -> Expr:
         pole = Bin("and", Bin("<=", e, Num(0)), Bin("==", Call("floor", (e,)), e))
-        return Bin("*", scale, Call("select", (pole, Num(math.inf), v)))
+        return Bin("*", scale, select(pole, Num(math.inf), v))
 
     return mapped(node, f, base, found)

@@ -285,6 +285,9 @@ void transfer(Access kind, const Plan& p, char* tile, char* memory, const char* 
   runs.flush();
 }
 
+// Whether what is written may stay in SRAM, rather than going on to LPDDR.
+bool kept(const Sim& s, const Tensor& g) { return g.storage->role == Role::Temporary || s.warm; }
+
 }  // namespace
 
 void access(Access kind, int tile, int tensor, double fill, int64_t fill_int) {
@@ -303,7 +306,7 @@ void access(Access kind, int tile, int tensor, double fill, int64_t fill_int) {
   if (load && t.control && !work) return s.fail("values that decide addresses were not supplied");
   const double now = load ? m.begin_load(t.buffer, index, n) : m.begin_store(t.buffer, index, n);
   const Plan plan(t, g);
-  const bool keep = g.storage->role == Role::Temporary || s.warm;
+  const bool keep = kept(s, g);
   Runs runs(g, load ? Touch::Read : keep ? Touch::Keep : Touch::Write, now);
   char pad[8] = {};
   encode(t.dtype, fill, fill_int, pad);
@@ -321,7 +324,7 @@ void initialise(int tensor, Access kind) {
   for (int i = 0; i < g.rank; ++i) elements *= g.dims[i];
   const int bytes = size_of(g.dtype);
   Machine& m = s.machine;
-  const bool keep = g.storage->role == Role::Temporary || s.warm;
+  const bool keep = kept(s, g);
   const double size = static_cast<double>(elements * bytes), begin = m.now;
   Traffic traffic;
   const int64_t first = static_cast<int64_t>(g.address - g.storage->address);
