@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from ke_ir.expr import FUNCTIONS, Call, Expr, Num, Range, Reduce, Ref, Var
-from ke_ir.importers.index import Spans, number
+from ke_ir.index_maps import Spans, number
 from ke_ir.intervals import Interval
 from ke_ir.ir import Equation
 from ke_ir.parse_expr import RESERVED

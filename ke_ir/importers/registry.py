@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from ke_ir.expr import Expr, show
 from ke_ir.importers.graph import At, Builder, Value
-from ke_ir.importers.index import number
+from ke_ir.index_maps import number
 from ke_ir.types import DType
 
 Handler = Callable[..., Any]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ke_ir.expr import Bin, Call, Dim, Expr, Num
-from ke_ir.importers.index import add, mul
 from ke_ir.importers.registry import Unsupported
+from ke_ir.index_maps import add, mul
 from ke_ir.ir import DimDecl
 
 

@@ -14,9 +14,9 @@ from typing import Any
 from ke_ir.diagnostics import Diagnostic
 from ke_ir.expr import Expr, Num, Range, Reduce, Ref, Var, rewrite, walk
 from ke_ir.importers.graph import Builder, Draw, Value, constant
-from ke_ir.importers.index import equal
 from ke_ir.importers.registry import Handler, Layout, Node, Unsupported, handlers
 from ke_ir.importers.sizes import DynamicDim, Symbols, dynamic_shapes
+from ke_ir.index_maps import equal
 from ke_ir.ir import Equation, Module, OpDef, Param
 from ke_ir.types import DType, TensorType
 from ke_ir.verify import check

@@ -153,6 +153,15 @@ def _fits(f: Facts, tile: int, v: LoopVar) -> bool:
     return divides(f, v.step, v) and divides(f, tile, v)
 
 
+def range_reason(f: Facts, site: LoopSite, whole: bool = False) -> str:
+    """Why a loop cannot be gone through in other ranges, in tiles of the size it has; empty if it
+    can. ``whole``: no tile reaches beyond the end of a range then."""
+    axis = _axis(f, site)
+    if isinstance(axis, NoMatch):
+        return axis.reason
+    return "" if whole and divides(f, site.var.step, site.var) else _beyond(f, site, axis)
+
+
 def _largest_value(f: Facts, axis: AxisId) -> int:
     return max(
         (t.elements for n, t in f.types.items() if axis in f.axes.of(n)),

@@ -9,8 +9,8 @@ from ke_ir.importers.aten.pointwise import Scalar, mapped
 from ke_ir.importers.aten.pooling import window_ends
 from ke_ir.importers.aten.terms import absolute, select
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import add
 from ke_ir.importers.registry import Node, aten, whole
+from ke_ir.index_maps import add
 
 Share = Callable[[int, Expr, Expr], tuple[Expr, Expr]]
 """For dim, place and result: whether the result reads the place, and by what it is divided."""

@@ -10,8 +10,8 @@ from ke_ir.expr import Bin, Expr, Num
 from ke_ir.importers.aten.terms import select
 from ke_ir.importers.aten.views import outside
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import add, floordiv, mod, mul, number, sub
 from ke_ir.importers.registry import Node, Unsupported, aten, whole
+from ke_ir.index_maps import add, floordiv, mod, mul, number, sub
 
 MATRIX = 32
 """Output channels and terms from which those of a group are worth a matrix product of their own."""

@@ -13,8 +13,8 @@ from ke_ir.importers.aten.sorting import flattened
 from ke_ir.importers.aten.terms import absolute, one_if, select
 from ke_ir.importers.aten.views import broadcast
 from ke_ir.importers.graph import Index, Value, numeric
-from ke_ir.importers.index import add, number, product
 from ke_ir.importers.registry import Node, Unsupported, aten
+from ke_ir.index_maps import add, number, product
 from ke_ir.types import DType
 
 

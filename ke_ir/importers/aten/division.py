@@ -8,8 +8,8 @@ from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import Operand, element, mapped, step, truncated
 from ke_ir.importers.aten.terms import absolute, negated, select
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import earlier
 from ke_ir.importers.registry import Node, aten
+from ke_ir.index_maps import earlier
 
 _BITS = 12
 """Half of float32's: a product of two numbers of so many is exact."""

@@ -6,8 +6,8 @@ from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.factors import Steps
 from ke_ir.importers.aten.terms import absolute, negated, select, unit
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import earlier
 from ke_ir.importers.registry import Node, aten
+from ke_ir.index_maps import earlier
 
 _TERMS = 18
 """Of the series, for a norm of at most 1: what is left out is below 1e-17."""

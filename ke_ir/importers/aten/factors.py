@@ -10,8 +10,8 @@ from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.terms import absolute, select
 from ke_ir.importers.aten.views import broadcast
 from ke_ir.importers.graph import At, Index, Value
-from ke_ir.importers.index import add, earlier, sub
 from ke_ir.importers.registry import Node, whole
+from ke_ir.index_maps import add, earlier, sub
 from ke_ir.types import DType
 
 

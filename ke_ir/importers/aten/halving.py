@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from ke_ir.expr import Bin, Expr, Num, Ref
 from ke_ir.importers.aten.terms import select
 from ke_ir.importers.graph import At, Index
-from ke_ir.importers.index import earlier
 from ke_ir.importers.registry import Node
+from ke_ir.index_maps import earlier
 from ke_ir.types import DType
 
 

@@ -8,8 +8,8 @@ from ke_ir.expr import Bin, Expr, Num
 from ke_ir.importers.aten.sorting import flattened
 from ke_ir.importers.aten.terms import both, select
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import number, product, reshaped
 from ke_ir.importers.registry import Node, aten
+from ke_ir.index_maps import number, product, reshaped
 
 Ends = Sequence[float] | None
 

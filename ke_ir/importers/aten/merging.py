@@ -17,8 +17,8 @@ from ke_ir.expr import Bin, Call, Expr, Num, Ref
 from ke_ir.importers.aten.halving import halved
 from ke_ir.importers.aten.terms import one_if, select
 from ke_ir.importers.graph import At, Index, Value, literal
-from ke_ir.importers.index import add, mul, sub
 from ke_ir.importers.registry import Node
+from ke_ir.index_maps import add, mul, sub
 from ke_ir.types import DType
 
 CHUNK = 64

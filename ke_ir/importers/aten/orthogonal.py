@@ -8,8 +8,8 @@ from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.factors import Steps, spread, turned
 from ke_ir.importers.aten.terms import negated, select, times, unit
 from ke_ir.importers.graph import Index, Value, constant
-from ke_ir.importers.index import earlier, number
 from ke_ir.importers.registry import Node, aten, whole
+from ke_ir.index_maps import earlier, number
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import Operand, element
 from ke_ir.importers.aten.terms import plus, select, times
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import earlier
 from ke_ir.importers.registry import Node, aten
+from ke_ir.index_maps import earlier
 from ke_ir.types import DType
 
 MOST = {DType.F64: 512}

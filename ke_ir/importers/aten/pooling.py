@@ -11,8 +11,8 @@ from ke_ir.importers.aten.pointwise import truncated
 from ke_ir.importers.aten.terms import select
 from ke_ir.importers.aten.views import outside
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import add, floordiv, mod, mul, product, sub
 from ke_ir.importers.registry import Node, aten, whole
+from ke_ir.index_maps import add, floordiv, mod, mul, product, sub
 
 
 def _each(values: Sequence[int] | int, rank: int) -> list[int]:

@@ -11,8 +11,8 @@ from ke_ir.importers.aten.reductions import softmax
 from ke_ir.importers.aten.terms import select
 from ke_ir.importers.aten.views import broadcast
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import floordiv, number
 from ke_ir.importers.registry import Node, Unsupported, aten, whole
+from ke_ir.index_maps import floordiv, number
 
 
 def product_sum(node: Node, a: Value, b: Value) -> Callable[[Index], Expr]:

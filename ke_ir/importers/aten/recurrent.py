@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from ke_ir.expr import Bin, Call, Expr, Num, Ref
 from ke_ir.importers.aten.views import cat, stacked
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import add, mul, number
 from ke_ir.importers.registry import Node, Unsupported, aten
+from ke_ir.index_maps import add, mul, number
 
 
 @dataclass(frozen=True)

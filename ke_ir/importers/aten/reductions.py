@@ -11,8 +11,8 @@ from ke_ir.importers.aten.pointwise import Scalar, converted
 from ke_ir.importers.aten.terms import absolute, select
 from ke_ir.importers.aten.views import place
 from ke_ir.importers.graph import Index, Value, numeric
-from ke_ir.importers.index import add, number, product
 from ke_ir.importers.registry import Node, aten
+from ke_ir.index_maps import add, number, product
 
 Dims = Sequence[int] | int | None
 
@@ -131,7 +131,7 @@ def _place_of(node: Node, x: Value, dim: int | None, keep: bool, kind: str) -> V
 
 
 def _flat(node: Node, x: Value, index: Index) -> Index:
-    from ke_ir.importers.index import reshaped
+    from ke_ir.index_maps import reshaped
 
     return reshaped(index, [count(x, range(x.rank))], x.shape, node.builder.known)
 
@@ -366,7 +366,7 @@ def group_norm(
     node: Node, x: Value, weight: Value | None, bias: Value | None, n: int, c: int, hxw: int,
     groups: int, eps: float,
 ) -> list[Value]:  # fmt: skip
-    from ke_ir.importers.index import floordiv, mod
+    from ke_ir.index_maps import floordiv, mod
 
     per = Num(c // groups)
     shape = (x.shape[0], Num(groups), per, *x.shape[2:])
@@ -382,7 +382,7 @@ def group_norm(
 
 
 def add_channel(group: Expr, inside: Expr, per: Expr) -> Expr:
-    from ke_ir.importers.index import mul
+    from ke_ir.index_maps import mul
 
     return add(mul(group, per), inside)
 

@@ -9,8 +9,8 @@ from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.terms import select
 from ke_ir.importers.aten.views import outside
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import add, floordiv, mul, number
 from ke_ir.importers.registry import Node, Unsupported, aten
+from ke_ir.index_maps import add, floordiv, mul, number
 from ke_ir.types import DType
 
 Scales = Sequence[float] | None

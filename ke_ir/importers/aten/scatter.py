@@ -17,8 +17,8 @@ from ke_ir.importers.aten.sorting import flattened, put
 from ke_ir.importers.aten.terms import OPERATION, one_if, select
 from ke_ir.importers.aten.views import broadcast, outside, place
 from ke_ir.importers.graph import At, Index, Value, constant, literal, numeric
-from ke_ir.importers.index import add, equal, floordiv, mod, mul, number, product, reshaped, sub
 from ke_ir.importers.registry import Node, Unsupported, aten
+from ke_ir.index_maps import add, equal, floordiv, mod, mul, number, product, reshaped, sub
 from ke_ir.types import DType
 
 LOGIC = {"sum": "any", "max": "any", "prod": "all", "min": "all"}

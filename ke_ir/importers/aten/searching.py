@@ -8,8 +8,8 @@ from ke_ir.importers.aten.sorting import flattened
 from ke_ir.importers.aten.terms import select
 from ke_ir.importers.aten.views import broadcast
 from ke_ir.importers.graph import Index, Value, constant
-from ke_ir.importers.index import number
 from ke_ir.importers.registry import Node, aten
+from ke_ir.index_maps import number
 from ke_ir.types import DType
 
 FEW = 64

@@ -8,8 +8,8 @@ from ke_ir.expr import Bin, Call, Expr, Num
 from ke_ir.importers.aten.pointwise import Scalar
 from ke_ir.importers.aten.terms import OPERATION, one_if, select
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import add
 from ke_ir.importers.registry import Node, Unsupported, aten
+from ke_ir.index_maps import add
 from ke_ir.types import DType
 
 KINDS = {"sum": "sum", "mean": "sum", "prod": "prod", "max": "max", "min": "min"}

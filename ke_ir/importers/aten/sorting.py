@@ -15,8 +15,8 @@ from ke_ir.importers.aten.reductions import along_dim, scanned
 from ke_ir.importers.aten.terms import absolute, both, either, one_if, select
 from ke_ir.importers.aten.views import place
 from ke_ir.importers.graph import At, Index, Value
-from ke_ir.importers.index import add, number, product, reshaped
 from ke_ir.importers.registry import Node, Unsupported, aten
+from ke_ir.index_maps import add, number, product, reshaped
 from ke_ir.types import DType
 
 

@@ -8,8 +8,8 @@ from ke_ir.expr import Bin, Expr, Num
 from ke_ir.importers.aten.terms import select
 from ke_ir.importers.aten.views import outside
 from ke_ir.importers.graph import Index, Value
-from ke_ir.importers.index import add, expanded, floordiv, mod, mul, number, product, reshaped
 from ke_ir.importers.registry import Layout, Node, Unsupported, aten, whole
+from ke_ir.index_maps import add, expanded, floordiv, mod, mul, number, product, reshaped
 
 
 def _dense(node: Node, x: Value) -> Layout:

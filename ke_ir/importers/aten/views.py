@@ -9,7 +9,8 @@ from typing import Any
 
 from ke_ir.expr import Bin, Call, Expr, Num, Ref
 from ke_ir.importers.graph import At, Index, Value, literal, numeric
-from ke_ir.importers.index import (
+from ke_ir.importers.registry import Node, Unsupported, aten
+from ke_ir.index_maps import (
     add,
     equal,
     floordiv,
@@ -20,7 +21,6 @@ from ke_ir.importers.index import (
     reshaped,
     sub,
 )
-from ke_ir.importers.registry import Node, Unsupported, aten
 from ke_ir.types import DType
 
 

@@ -101,7 +101,7 @@ def floordiv(e: Expr, n: Expr, spans: Spans) -> Expr:
         return Bin("//", e, n)
     if (value := number(e)) is not None:
         return Num(value // size)
-    whole, rest = _split(e, size)
+    whole, rest = split(e, size)
     if whole is not None and _within(rest, size, spans):
         return whole
     if _within(e, size, spans):
@@ -123,7 +123,7 @@ def mod(e: Expr, n: Expr, spans: Spans) -> Expr:
         return Num(value % size)
     if _within(e, size, spans):
         return e
-    whole, rest = _split(e, size)
+    whole, rest = split(e, size)
     if whole is not None:
         return mod(rest, n, spans)
     match e:
@@ -136,7 +136,7 @@ def _within(e: Expr, n: int, spans: Spans) -> bool:
     return interval(e, {}, spans).inside(0, n)
 
 
-def _split(e: Expr, n: int) -> tuple[Expr | None, Expr]:
+def split(e: Expr, n: int) -> tuple[Expr | None, Expr]:
     """``e`` as ``n * whole + rest``; whole is None if no term is a multiple of ``n``."""
     whole: Expr | None = None
     rest: Expr = Num(0)
