@@ -115,22 +115,28 @@ def default_warps(kernel: Kernel, warp_size: int) -> int:
     largest = max((tile.elements for tile in values.values()), default=1)
     if accumulators:
         warps = max(4, accumulators // (warp_size * _ACCUMULATORS_PER_THREAD))
-        warps *= 2 if _gathers(kernel) else 1
+        warps *= 2 if _pipelines_gathers(kernel) else 1
     else:
         warps = largest // (warp_size * _TILE_ELEMENTS_PER_THREAD)
     return min(8, power_of_two(warps)) if warps > 1 else 1
 
 
-def _gathers(kernel: Kernel) -> bool:
-    """Whether a load has an address of its own for each element, which takes registers."""
+def _pipelines_gathers(kernel: Kernel) -> bool:
+    """Whether a load in flight has an address of its own for each element, which takes registers.
+
+    ``for`` loops without stages wait for what they load.
+    """
     tiled: set[str] = set()
     loads: list[Load] = []
+    stages = 1
     for s in statements(kernel.body):
         if isinstance(s, For | Parallel):
             tiled |= {v.name for v in ((s.var,) if isinstance(s, For) else s.vars) if v.tile}
+            stages = max(stages, s.stages if isinstance(s, For) else 1)
         elif isinstance(s, Load):
             loads.append(s)
-    return any(len(tiled & set(variables(c))) > 1 for load in loads for c in load.coords)
+    gathered = any(len(tiled & set(variables(c))) > 1 for load in loads for c in load.coords)
+    return gathered and stages > 1
 
 
 # -- the grid ----------------------------------------------------------------------------------

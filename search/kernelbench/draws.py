@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ke_ir.importers.graph import Draw
-from ke_ir.importers.index import number
+from ke_ir.index_maps import number
 from ke_ir.importers.torch_export import Argument
 from targets.gpu.tensors import torch_dtype
 

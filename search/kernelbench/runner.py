@@ -20,7 +20,7 @@ from targets.registry import find_target
 _CPU = "search.kernelbench.forked:cpu"
 _DEVICE = "search.kernelbench.forked:device"
 
-_ON_ONE_DEVICE = 6
+_ON_ONE_DEVICE = 8
 """Processes that are on a device at a time while they check; to time, each is alone there."""
 
 Notice = Callable[[ProblemFile, Sequence[Line]], None]

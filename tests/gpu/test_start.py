@@ -96,6 +96,40 @@ def test_the_meaning_of_a_convolution_stays() -> None:
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
 
 
+WINDOW = """op @f(x: f32[{n}, {c}, {h}, {h}, {h}], w: f32[64, {c}, {p}, {p}, {p}])
+  -> (y: f32[{n}, 64, {h} - {p} + 1, {h} - {p} + 1, {h} - {p} + 1])
+{{
+  y[b, o, i, j, k] = sum[c, p, q, r](x[b, c, i + p, j + q, k + r] * w[o, c, p, q, r])
+}}"""
+
+
+@pytest.mark.parametrize(("c", "p", "blocked"), [(3, 3, 32), (8, 3, 32), (3, 5, 128), (4, 2, 0)])
+def test_windows_of_few_channels_on_nvidia(c: int, p: int, blocked: int) -> None:
+    """Copied element by element, they are not pipelined; in blocks if taps nearly fill a tile."""
+    _, module = begun(NvidiaTarget(), WINDOW, n=16, c=c, h=34, p=p)
+    kernel, product = dot(module)
+    loops = [s for s in statements(kernel.body) if isinstance(s, For)]
+    assert product.precision == "tf32x3" and all(s.stages == 1 for s in loops)
+    assert len(loops) == 1 + bool(blocked)
+    assert not blocked or (loops[0].var.tile, loops[1].var.tile) == (None, blocked)
+
+
+@pytest.mark.parametrize(("k", "kernels"), [(2949, 4), (2952, 2)])
+def test_rows_of_odd_lengths_are_copied_on_nvidia(k: int, kernels: int) -> None:
+    _, module = begun(NvidiaTarget(), PRODUCT, t="f32", m=8205, n=5921, k=k)
+    kernel, _ = dot(module)
+    assert len(module.kernels) == kernels
+    assert {p.type.shape[-1] for p in kernel.inputs} == {Num(2952)}
+    assert max(s.stages for s in statements(kernel.body) if isinstance(s, For)) > 1
+
+
+def test_small_products_of_odd_rows_stay_as_they_are() -> None:
+    _, module = begun(NvidiaTarget(), LINEAR, t="f32", m=256, n=256, k=333)
+    kernel, _ = dot(module)
+    assert len(module.kernels) == 1
+    assert all(s.stages == 1 for s in statements(kernel.body) if isinstance(s, For))
+
+
 @pytest.mark.parametrize(("n", "columns"), [(256, 16), (512, 16), (2048, 64), (4096, 64)])
 def test_small_products_have_tiles_for_all_units(n: int, columns: int) -> None:
     """Larger ones would leave units without work, and the derived ones leave most without it."""

@@ -12,9 +12,9 @@ from torch import nn
 
 from ke_ir.derive import with_derived
 from ke_ir.evaluate import evaluate_op
-from ke_ir.importers.index import equal
 from ke_ir.importers.sizes import DynamicDim, parsed
 from ke_ir.importers.torch_export import ImportFailure, import_module
+from ke_ir.index_maps import equal
 from ke_ir.interpret_program import interpret_program
 from ke_ir.ir import Module
 from ke_ir.parser import parse
