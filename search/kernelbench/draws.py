@@ -13,8 +13,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ke_ir.importers.graph import Draw
-from ke_ir.index_maps import number
 from ke_ir.importers.torch_export import Argument
+from ke_ir.index_maps import number
 from targets.gpu.tensors import torch_dtype
 
 _WHOLE = ("rand.default", "rand_like.default", "randn.default", "randn_like.default",
