@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ke_ir.derive.tiles import below, power
-from ke_ir.expr import Bin, Num, Var
+from ke_ir.expr import Bin, Expr, Num, Var
+from ke_ir.index_maps import terms
 from ke_ir.ir import For, LoopVar, Parallel
 from ke_ir.ops import Dot, Load, Permute
 from ke_ir.ops.base import Operand
@@ -50,6 +51,9 @@ _PRODUCTS = 1 << 12
 """Products that a program computes at a time on the vector units."""
 _SHORT = 4
 """Places of a window, in one dimension, that are written out."""
+_SHORT_SUM, _MANY = 256, 1 << 18
+"""Terms of a product up to which, and results for each unit from which, nothing is in flight: 1/87
+took 9.2 ms on an H100 with bf16x6 in flight, 7.4 ms with tf32x3 without."""
 _PIECE_BYTES = 16
 """What one asynchronous copy moves at most."""
 _FILLED, _LEAST_TAPS, _MOST_TAPS = 0.75, 16, 128
@@ -79,9 +83,9 @@ def started(module: Module, program: Program, traits: Traits, spec: GpuSpec) -> 
                     continue
                 module, name = _packed(module, name, value, spec)
                 module, name = _aligned(module, name, value, spec)
-                module = _changed(module, _precision(module, name, value, traits))
+                module = _changed(module, _precision(module, name, value, traits, spec))
                 module = _changed(module, _tiles(module, name, value, spec))
-                module = _changed(module, _by_elements(module, name, value))
+                module = _changed(module, _unpipelined(module, name, value, spec))
     return module
 
 
@@ -163,8 +167,7 @@ def _new_name(before: Module, after: Module, value: str) -> str:
 def _aligned(module: Module, name: str, value: str, spec: GpuSpec) -> tuple[Module, str]:
     """With rows of an odd length copied to such as can be read in pieces, where that pays."""
     f, op = _product(module, name, value)
-    loads = [found[0] for x in (op.a, op.b) if (found := _load(f, x)) is not None]
-    term = _loop(f, f.axes.of(str(op.a))[-1], For)
+    loads, term = _loads(f, op), _loop(f, f.axes.of(str(op.a))[-1], For)
     streamed = len(loads) == 2 and all(_streamed(f, op, place) for place in (0, 1))
     if term is None or not streamed or all(_is_wide(f, load) for load in loads):
         return module, name
@@ -207,10 +210,13 @@ def _product(module: Module, name: str, value: str) -> tuple[Facts, Dot]:
     return f, op
 
 
-def _precision(module: Module, name: str, value: str, traits: Traits) -> Iterator[KernelRewrite]:
+def _precision(
+    module: Module, name: str, value: str, traits: Traits, spec: GpuSpec
+) -> Iterator[KernelRewrite]:
     f, op = _product(module, name, value)
     streamed = all(_streamed(f, op, place) for place in (0, 1))
-    wanted = "tf32x3" if streamed or _is_by_elements(f, op) else "bf16x6"
+    unpipelined = _is_by_elements(f, op) or _is_short(f, op, spec)
+    wanted = "tf32x3" if streamed or unpipelined else "bf16x6"
     if op.precision == "ieee" and wanted in traits.dot_precisions:
         yield SetPrecision(name, value, wanted)
 
@@ -250,15 +256,15 @@ def _tiles(module: Module, name: str, value: str, spec: GpuSpec) -> Iterator[Ker
         yield SetStages(name, term, _WINDOW_STAGES)
 
 
-def _by_elements(module: Module, name: str, value: str) -> Iterator[KernelRewrite]:
+def _unpipelined(module: Module, name: str, value: str, spec: GpuSpec) -> Iterator[KernelRewrite]:
     """Nothing in flight where copies are of one element each, and windows block by block.
 
     Asynchronous copies of 4 bytes cost more than they hide: 1/54 of KernelBench, a convolution of
     3 channels, took 4.3 ms on an H100 with them, 1.4 ms without. In blocks of its taps their
-    places are the same for each channel: 1/48 of level 2 went from 3.2 to 0.8 ms.
+    places are the same for each channel: 2/48 went from 3.2 to 0.8 ms.
     """
     f, op = _product(module, name, value)
-    if not _is_by_elements(f, op):
+    if not _is_by_elements(f, op) and not _is_short(f, op, spec):
         return
     at = f.places[value]
     for site in f.loops.values():
@@ -271,26 +277,70 @@ def _by_elements(module: Module, name: str, value: str) -> Iterator[KernelRewrit
 
 
 def _is_by_elements(f: Facts, op: Dot) -> bool:
-    """Whether an operand is not copied in pieces of 16 bytes along its last dimension."""
-    loads = [found[0] for x in (op.a, op.b) if (found := _load(f, x)) is not None]
-    return not all(_is_wide(f, load) for load in loads)
+    """Whether an operand is not copied in pieces of 16 bytes."""
+    return not all(_is_wide(f, load) for load in _loads(f, op))
+
+
+def _is_short(f: Facts, op: Dot, spec: GpuSpec) -> bool:
+    """Whether a sum of operands as they are is over before much could be in flight, while other
+    programs keep the unit busy."""
+    loads, term = _loads(f, op), _loop(f, f.axes.of(str(op.a))[-1], For)
+    if len(loads) < 2 or term is None or all(_streamed(f, op, place) for place in (0, 1)):
+        return False
+    results = _programs(f) * f.types[str(op.result)].elements
+    extent = f.extent(f.loops[term].var)
+    return extent is not None and extent <= _SHORT_SUM and results >= _MANY * spec.hardware.units
+
+
+def _loads(f: Facts, op: Dot) -> list[Load]:
+    """What gives the operands, where that is a load."""
+    return [found[0] for x in (op.a, op.b) if (found := _load(f, x)) is not None]
 
 
 def _is_wide(f: Facts, load: Load) -> bool:
-    tensor, last = f.kernel.tensors[load.tensor], load.coords[-1]
+    """Whether elements beside each other in a tile are so in memory, from multiples of 16 bytes."""
+    tensor = f.kernel.tensors[load.tensor]
     piece = _PIECE_BYTES // tensor.dtype.bytes
-    if not isinstance(last, Var) or last.name not in f.loops:
+    place, length = _row(f, load)
+    if length % piece:
         return False
-    row = f.span(tensor.shape[-1])
-    return f.loops[last.name].var.step % piece == 0 and (
-        row.lo is not None and row.lo == row.hi and row.lo % piece == 0
-    )
+    along = [(term, factor) for term, factor in terms(place) if factor % piece]
+    return len(along) == 1 and along[0][1] == 1 and _goes_along(f, along[0][0], piece)
+
+
+def _row(f: Facts, load: Load) -> tuple[Expr, int]:
+    """The place along a tensor's last dimension, and how long that is; dimensions that one index
+    walks together are one. 1 if the length is not known."""
+    spans = [f.span(n) for n in f.kernel.tensors[load.tensor].shape]
+    sizes = [s.lo if s.lo is not None and s.lo == s.hi else 0 for s in spans]
+    long = [(c, n) for c, n in zip(load.coords, sizes, strict=True) if n != 1]
+    place, length = long[-1] if long else (Num(0), 1)
+    match place:
+        case Bin("%", x, Num(int() as n)) if n == length:
+            for c, n in reversed(long[:-1]):
+                above = Bin("//", x, Num(length))
+                if c not in (above, Bin("%", above, Num(n))):
+                    break
+                length *= n
+                place = x if c == above else Bin("%", x, Num(length))
+    return place, length or 1
+
+
+def _goes_along(f: Facts, e: Expr, piece: int) -> bool:
+    """Whether an index has ``piece`` places one after the other, from a multiple of it on."""
+    match e:
+        case Var(name) if name in f.loops:
+            var = f.loops[name].var
+            return var.tile is not None and var.tile % piece == 0
+        case Bin("%", x, Num(int() as n)):
+            return n % piece == 0 and _goes_along(f, x, piece)
+    return False
 
 
 def _taps(f: Facts, op: Dot, var: LoopVar) -> int:
     """The size of a window that is walked with its channels as one, if it nearly fills a tile."""
     extent, sizes = f.extent(var) or 0, [0]
-    for load in (found[0] for x in (op.a, op.b) if (found := _load(f, x)) is not None):
+    for load in _loads(f, op):
         for c in load.coords:
             match c:
                 case Bin("//", Var(var.name), Num(int() as n)) if n < extent and extent % n == 0:
