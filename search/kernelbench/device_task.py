@@ -308,10 +308,10 @@ class _Run:
 
 
 def _on_device(stage: str, step: Callable[[], StageResult]) -> StageResult:
-    """A check beside other problems, or alone where the memory does not do for all.
+    """A check beside other problems, or alone where the device does not do for all.
 
-    A device that has no memory left for the check says nothing of the program. How ``time`` shares
-    the device is its own affair.
+    A device that has no memory left for the check, or takes no other process, says nothing of the
+    program. How ``time`` shares the device is its own affair.
     """
     found: StageResult | str = ""
     for place in (device_shared, device_to_itself):
@@ -319,18 +319,18 @@ def _on_device(stage: str, step: Callable[[], StageResult]) -> StageResult:
             found = _tried(step)
         if isinstance(found, StageResult):
             return found
-    return StageResult(stage, Outcome.SKIPPED, f"device memory: {found}")
+    return StageResult(stage, Outcome.SKIPPED, f"no room on the device: {found}")
 
 
 def _tried(step: Callable[[], StageResult]) -> StageResult | str:
-    """The step's result, or what it said of memory that was lacking, when all of it is free again.
+    """The step's result, or what it said of room that was lacking, when all memory is free again.
 
     Whoever is on the device next would lack what is not.
     """
     try:
         return step()
-    except _NO_MEMORY as error:
-        if not _memory(error):
+    except _NO_ROOM as error:
+        if not _no_room(error):
             raise
         said = one_line(error)
         error.__traceback__ = None  # its frames hold what was allocated
@@ -339,15 +339,15 @@ def _tried(step: Callable[[], StageResult]) -> StageResult | str:
     return said
 
 
-_NO_MEMORY = (RuntimeError, ImportFailure)
+_NO_ROOM = (RuntimeError, ImportFailure)
 """What says so: the latter where it was the user's code that asked for memory."""
 
 
-def _memory(error: Exception) -> bool:
-    """Whether the device had too little memory: torch, its libraries and Triton say it each in
-    their own way."""
+def _no_room(error: Exception) -> bool:
+    """Whether the device had too little memory, or too many processes: torch, its libraries and
+    Triton say it each in their own way."""
     text = str(error)
-    return "out of memory" in text or "ALLOC_FAILED" in text
+    return any(words in text for words in ("out of memory", "ALLOC_FAILED", "busy or unavailable"))
 
 
 @contextmanager

@@ -111,8 +111,11 @@ def test_random_draws(rehearsed: dict[str, Stages]) -> None:
     assert rehearsed["random_wrong.py"]["numbers"]["outcome"] == "failed"
 
 
-@pytest.mark.parametrize("words", ["CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED"])
-def test_too_little_memory_beside_others(words: str) -> None:
+@pytest.mark.parametrize(
+    "words",
+    ["CUDA out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "device(s) is/are busy or unavailable"],
+)
+def test_no_room_beside_others(words: str) -> None:
     """It is tried again alone; what is too much for that too says nothing of the program."""
     from search.kernelbench.device_task import _on_device
 
@@ -128,7 +131,7 @@ def test_too_little_memory_beside_others(words: str) -> None:
     assert len(asked) == 2
     asked.clear()
     found = _on_device("numbers", lambda: step(2))
-    assert found.outcome is Outcome.SKIPPED and "device memory" in found.reason
+    assert found.outcome is Outcome.SKIPPED and "no room on the device" in found.reason
     with pytest.raises(RuntimeError, match="illegal"):
         _on_device("numbers", _illegal)
 
