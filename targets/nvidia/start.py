@@ -285,8 +285,10 @@ def _is_short(f: Facts, op: Dot, spec: GpuSpec) -> bool:
     """Whether a sum of operands as they are is over before much could be in flight, while other
     programs keep the unit busy."""
     loads, term = _loads(f, op), _loop(f, f.axes.of(str(op.a))[-1], For)
-    if len(loads) < 2 or term is None or all(_streamed(f, op, place) for place in (0, 1)):
+    if len(loads) < 2 or term is None:
         return False
+    if all((Var(term), 1) in terms(_row(f, load)[0]) for load in loads):
+        return False  # both lie along the sum
     results = _programs(f) * f.types[str(op.result)].elements
     extent = f.extent(f.loops[term].var)
     return extent is not None and extent <= _SHORT_SUM and results >= _MANY * spec.hardware.units

@@ -123,6 +123,37 @@ def test_rows_of_odd_lengths_are_copied_on_nvidia(k: int, kernels: int) -> None:
     assert max(s.stages for s in statements(kernel.body) if isinstance(s, For)) > 1
 
 
+HEADS = """op @f(x: f32[128, 512, 2304]) -> (y: f32[128, 8, 512, 512])
+{{
+  y[i, h, k, l] = sum[m in 0 to {d}](x[i, k, h * {d} + m] * x[i, l, h * {d} + m + {o}])
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("d", "o", "pipelined"), [(96, 768, True), (98, 784, False), (96, 1, False)]
+)
+def test_copies_of_16_bytes_are_in_flight_on_nvidia(d: int, o: int, pipelined: bool) -> None:
+    """Heads side by side in a row: each begins at a multiple of 16 bytes, or not."""
+    _, module = begun(NvidiaTarget(), HEADS, d=d, o=o)
+    kernel, product = dot(module)
+    stages = max(s.stages for s in statements(kernel.body) if isinstance(s, For))
+    assert (stages > 1) == pipelined
+    assert product.precision == ("bf16x6" if pipelined else "tf32x3")
+
+
+@pytest.mark.parametrize(("n", "c", "pipelined"), [(16, 64, False), (16, 512, True), (1, 64, True)])
+def test_short_sums_of_many_results_are_not_pipelined(n: int, c: int, pipelined: bool) -> None:
+    text = f"""op @f(x: f32[{n}, {c}, 512, 512], w: f32[128, {c}, 1, 1])
+      -> (y: f32[{n}, 128, 512, 512])
+    {{{{
+      y[b, o, i, j] = sum[c](x[b, c, i, j] * w[o, c, 0, 0])
+    }}}}"""
+    _, module = begun(NvidiaTarget(), text)
+    kernel, _ = dot(module)
+    stages = max(s.stages for s in statements(kernel.body) if isinstance(s, For))
+    assert (stages > 1) == pipelined
+
+
 def test_small_products_of_odd_rows_stay_as_they_are() -> None:
     _, module = begun(NvidiaTarget(), LINEAR, t="f32", m=256, n=256, k=333)
     kernel, _ = dot(module)
