@@ -130,10 +130,13 @@ def _divisors(s: For) -> set[int]:
     return found
 
 
-def _blocked(f: Facts, path: tuple[int, ...], s: For, extent: int, size: int) -> Kernel:
+def _blocked(f: Facts, path: tuple[int, ...], s: For, extent: int, size: int) -> Kernel | NoMatch:
     fresh = Fresh(f.kernel)
     outer = LoopVar(fresh(f"{s.var.name}_block"), Num(0), Num(extent // size))
-    body = _Places(f, fresh, s.var.name, outer.name, size).block(s.body)
+    places = _Places(f, fresh, s.var.name, outer.name, size)
+    body = places.block(s.body)
+    if places.same:
+        return NoMatch(f"%{places.same[0]} is addressed alike throughout a block")
     carried = {c: fresh(f"{c}_block") for c, _ in s.carries}
     results = tuple(map(fresh, s.results))
     inits: tuple[tuple[str, Operand], ...] = tuple(carried.items())
@@ -153,6 +156,8 @@ class _Places:
             block: Interval(0, extent // size - 1), name: Interval(0, size - 1)
         }  # fmt: skip
         self.to = Bin("+", Bin("*", Var(block), Num(size)), Var(name))
+        self.same: list[str] = []
+        """Tensors of which a tile would have no dimension along the loop any more."""
 
     def block(self, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
         return tuple(x for s in body for x in self.statement(s))
@@ -166,14 +171,17 @@ class _Places:
         old, new = self.tiled(s.coordinates()), self.tiled(coords)
         if old == new:
             return (replace(s, coords=coords),)  # type: ignore[call-arg]
+        assert isinstance(s, Load | Store | Accumulate)
+        if set(old) != set(new):
+            self.same.append(s.tensor)
+            return (s,)
         # A tile's dimensions are in the order in which its indices appear.
         to_new, to_old = tuple(map(old.index, new)), tuple(map(new.index, old))
-        turned = self.fresh(str(s.result if isinstance(s, Load) else s.operands()[0]))
+        turned = self.fresh(str(s.result if isinstance(s, Load) else s.x))
         if isinstance(s, Load):
             type_ = s.type.with_shape(tuple(s.type.shape[i] for i in to_new))
             load = replace(s, coords=coords, type=type_, result=turned)
             return (load, Permute(turned, to_old, result=s.result))
-        assert isinstance(s, Store | Accumulate)
         return (Permute(s.x, to_new, result=turned), replace(s, x=turned, coords=coords))
 
     def tiled(self, coords: Iterable[Expr]) -> list[str]:

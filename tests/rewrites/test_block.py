@@ -84,6 +84,27 @@ kernel @k(%w: f32[4, 9, 6]) -> (%y: f32[9])
     assert_same_meaning(module, got, "k")
 
 
+def test_a_tile_that_would_lose_its_dimension_stays() -> None:
+    module = module_of("""
+kernel @k(%w: f32[4], %x: f32[4, 6]) -> (%y: f32[1])
+{
+  parallel %j = 0 to 1 {
+    %zero = full 0.0 : f32
+    %s = for %k = 0 to 24 tile 8 carry (%acc = %zero) {
+      %v = load %w[%k // 6] : f32[8]
+      %u = load %x[%k // 6, %k % 6] : f32[8]
+      %p = mul %u, %v
+      %r = reduce sum %p dim 0
+      %t = add %acc, %r
+      yield %t
+    }
+    store %s, %y[%j]
+  }
+}
+""")
+    assert "%w is addressed alike throughout" in refusal(module, "block(@k, %k, 6)")
+
+
 def test_what_cannot_be_gone_through_in_blocks() -> None:
     module = derived(CONVOLUTION.format(n=1, p=3, q=3))
     (name,) = loops(module, "f")
@@ -112,6 +133,23 @@ def test_rows_of_odd_lengths(t: str, multiple: int, k: int) -> None:
     assert len(copies) == 2 and widths == {Num(-(-k // multiple) * multiple)}
     assert_same_meaning(module, got, "f")
     assert "already" in refusal(got, f"align(@f_aligned, %{loop}, {multiple})")
+
+
+@pytest.mark.parametrize("kind", ["sum", "max"])
+@pytest.mark.parametrize("body", [
+    "x[i, l] * w[j, l] * exp(x[i, l])", "(x[i, l] + 1.0) * w[j, l]",
+    "x[i, l] * w[j, l] / (abs(v[l]) + 1.0)", "exp(x[i, l]) * exp(w[j, l])",
+    "select(x[i, l] > 0.0, x[i, l] * w[j, l], 1.0)",
+])  # fmt: skip
+def test_what_lies_beyond_the_rows_does_not_count(kind: str, body: str) -> None:
+    module = derived(f"""
+op @f(x: f32[7, 37], w: f32[5, 37], v: f32[37]) -> (y: f32[7, 5])
+{{
+  y[i, j] = {kind}[l]({body})
+}}
+""")
+    for step in Align.applicable(module):
+        assert_same_meaning(module, after(module, step), "f")
 
 
 def test_what_is_not_copied_to_longer_rows() -> None:
