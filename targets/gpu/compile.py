@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -57,8 +57,7 @@ def compile_source(
         return dict(reply["kernels"])
 
     try:
-        with ThreadPoolExecutor(len(parts)) as several:
-            found = {name: k for done in several.map(compiled, parts) for name, k in done.items()}
+        found = compiled(names) if len(parts) == 1 else _at_once(compiled, parts)
     except WorkerFailed as failure:
         doing = f"compiling for {spec.hardware.arch}"
         raise as_target_error(failure, CompileFailed, doing) from failure
@@ -71,6 +70,18 @@ def compile_source(
         binary={name: base64.b64decode(kernel["binary"]) for name, kernel in kernels.items()},
         handle=usage,
     )
+
+
+def _at_once(
+    compiled: Callable[[Sequence[str]], Mapping[str, Mapping[str, Any]]],
+    parts: Sequence[Sequence[str]],
+) -> dict[str, Mapping[str, Any]]:
+    """All parts, in a thread each; a failure or an interrupt does not wait for the others."""
+    several = ThreadPoolExecutor(len(parts))
+    try:
+        return {name: k for done in several.map(compiled, parts) for name, k in done.items()}
+    finally:
+        several.shutdown(wait=False, cancel_futures=True)
 
 
 def _shares(names: Sequence[str]) -> list[Sequence[str]]:

@@ -139,3 +139,38 @@ def test_occupancy(arch: str, usage: Usage, groups: int, occupancy: float) -> No
     spec: GpuSpec = ALL[arch]
     assert spec.groups_per_unit(usage) == groups
     assert spec.occupancy(usage) == occupancy
+
+
+def many(text: str, count: int) -> str:
+    """A file with one kernel, with so many of it under other names."""
+    entry = text[text.index('    "add_kernel": {') : text.index("}\n\n\n@triton.jit")]
+    body = text[text.index("@triton.jit") : text.index("def add(x, y")]
+    entries, bodies = (
+        "".join(part.replace("add_kernel", f"add_{i}") for i in range(count))
+        for part in (entry, body)
+    )
+    return text.replace(entry, entries).replace(body, bodies).replace("add_kernel[", "add_0[")
+
+
+def test_many_kernels_are_compiled_by_several_workers(
+    text: Text, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its part; the results are in the file's order, and what fails says its name."""
+    from targets.gpu import compile as compiling
+
+    asked: list[list[str]] = []
+
+    def call(kind: str, request: dict[str, object], limits: Limits) -> object:
+        asked.append(list(request["names"]))  # type: ignore[call-overload]
+        return workers.call("compile", request, limits)
+
+    monkeypatch.setattr(compiling, "call", call)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    full = many(text("add"), 19)
+    compiled = compile_source(source(full), NVIDIA["sm_90"])
+    assert list(compiled.resources) == [f"add_{i}" for i in range(19)]
+    assert sorted(map(len, asked)) == [6, 6, 7]
+    assert len({name for part in asked for name in part}) == 19
+    broken = full.replace("def add_17(x, y, z, N", "def add_17(x, y, z, M")
+    with pytest.raises(CompileFailed, match="add_17"):
+        compile_source(source(broken), NVIDIA["sm_90"])

@@ -35,6 +35,8 @@ def test_kernels_only_drops_torch_and_keeps_lines(text: Text) -> None:
     assert "def round_bf16" in kept and "EPS = tl.constexpr(1e-6)" in kept
     line = next(i for i, s in enumerate(full.split("\n")) if s.startswith("def rms_norm_kernel"))
     assert kept.split("\n")[line].startswith("def rms_norm_kernel")
+    fewer = kernels_only(full, without=["rms_norm_kernel"])
+    assert "def rms_norm_kernel" not in fewer and "def round_bf16" in fewer
 
 
 @pytest.mark.parametrize(
