@@ -165,13 +165,12 @@ class _Places:
     def statement(self, s: Stmt) -> tuple[Stmt, ...]:
         if isinstance(s, For):
             return (replace(s, body=self.block(s.body)),)
-        if not isinstance(s, Op) or not s.coordinates():
+        if not isinstance(s, Load | Store | Accumulate):
             return (s,)
-        coords = tuple(map(self.expr, s.coordinates()))
-        old, new = self.tiled(s.coordinates()), self.tiled(coords)
+        coords = tuple(map(self.expr, s.coords))
+        old, new = self.tiled(s.coords), self.tiled(coords)
         if old == new:
-            return (replace(s, coords=coords),)  # type: ignore[call-arg]
-        assert isinstance(s, Load | Store | Accumulate)
+            return (replace(s, coords=coords),)
         if set(old) != set(new):
             self.same.append(s.tensor)
             return (s,)

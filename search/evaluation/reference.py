@@ -97,7 +97,7 @@ def _defined_case(
     tolerance: terms of 1e4 that cancel leave an error that has nothing to do with the kernel. So
     they are where an output is too large for its dtype.
     """
-    cases = []
+    cases, shares = [], []
     for domain in DOMAINS:
         for scale in _SCALES:
             inputs = legal_inputs(program, op, sizes, seed, distribution, domain, scale)
@@ -106,13 +106,13 @@ def _defined_case(
             why += [f"times {scale:g}, to be within reach of the arithmetic"] if scale != 1 else []
             note = ", ".join(why)
             case = Case(dict(sizes), seed, distribution, inputs, expected, note, domain, scale)
-            finite = _share(expected.values()) == 1.0
-            if finite and (op is None or within_reach(op, case)):
+            share = _share(expected.values())
+            if share == 1.0 and (op is None or within_reach(op, case)):
                 return case
             cases.append(case)
-            if not finite:
+            shares.append(share)
+            if share < 1.0:
                 break
-    shares = [_share(c.expected.values()) for c in cases]
     whole = [c for c, share in zip(cases, shares, strict=True) if share == 1.0]
     stepwise = op is not None and bool(recurrences(op))
     if whole:

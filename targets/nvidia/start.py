@@ -26,7 +26,7 @@ from ke_ir.rewrites.algebra import Simplify
 from ke_ir.rewrites.align import Align
 from ke_ir.rewrites.base import KernelRewrite, NoMatch
 from ke_ir.rewrites.block import Block
-from ke_ir.rewrites.body import Facts, facts
+from ke_ir.rewrites.body import Facts, LoopSite, facts
 from ke_ir.rewrites.multiply import FEW, Multiply
 from ke_ir.rewrites.pack import Pack
 from ke_ir.rewrites.precision import SetPrecision
@@ -197,10 +197,14 @@ def _worth_packing(f: Facts, value: str, load: Load, spec: GpuSpec, kind: str = 
 
 def _trips(f: Facts, value: str) -> int | None:
     """Multiplications of a product, all iterations together; None if that depends on the run."""
-    at = f.places[value]
-    around = [s.var for s in f.loops.values() if s.path == at[: len(s.path)]]
-    sizes = [f.extent(v) for v in around]
+    sizes = [f.extent(s.var) for s in _around(f, value)]
     return None if None in sizes else math.prod(n or 0 for n in sizes)
+
+
+def _around(f: Facts, value: str) -> list[LoopSite]:
+    """The loops in which a value is computed."""
+    at = f.places[value]
+    return [s for s in f.loops.values() if s.path == at[: len(s.path)]]
 
 
 def _product(module: Module, name: str, value: str) -> tuple[Facts, Dot]:
@@ -215,8 +219,7 @@ def _precision(
 ) -> Iterator[KernelRewrite]:
     f, op = _product(module, name, value)
     streamed = all(_streamed(f, op, place) for place in (0, 1))
-    unpipelined = _is_by_elements(f, op) or _is_short(f, op, spec)
-    wanted = "tf32x3" if streamed or unpipelined else "bf16x6"
+    wanted = "tf32x3" if streamed or _waits(f, op, spec) else "bf16x6"
     if op.precision == "ieee" and wanted in traits.dot_precisions:
         yield SetPrecision(name, value, wanted)
 
@@ -264,11 +267,10 @@ def _unpipelined(module: Module, name: str, value: str, spec: GpuSpec) -> Iterat
     places are the same for each channel: 2/48 went from 3.2 to 0.8 ms.
     """
     f, op = _product(module, name, value)
-    if not _is_by_elements(f, op) and not _is_short(f, op, spec):
+    if not _waits(f, op, spec):
         return
-    at = f.places[value]
-    for site in f.loops.values():
-        if isinstance(site.loop, For) and site.path == at[: len(site.path)]:
+    for site in _around(f, value):
+        if isinstance(site.loop, For):
             if site.loop.stages > 1:
                 yield SetStages(name, site.var.name, 1)
             if size := _taps(f, op, site.var):
@@ -276,9 +278,10 @@ def _unpipelined(module: Module, name: str, value: str, spec: GpuSpec) -> Iterat
                 yield Retile(name, site.var.name, power(size))
 
 
-def _is_by_elements(f: Facts, op: Dot) -> bool:
-    """Whether an operand is not copied in pieces of 16 bytes."""
-    return not all(_is_wide(f, load) for load in _loads(f, op))
+def _waits(f: Facts, op: Dot, spec: GpuSpec) -> bool:
+    """Whether a product is better off without copies in flight: an operand's would be of one
+    element each, or the sum is short."""
+    return not all(_is_wide(f, load) for load in _loads(f, op)) or _is_short(f, op, spec)
 
 
 def _is_short(f: Facts, op: Dot, spec: GpuSpec) -> bool:

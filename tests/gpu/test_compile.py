@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,9 +161,9 @@ def test_many_kernels_are_compiled_by_several_workers(
 
     asked: list[list[str]] = []
 
-    def call(kind: str, request: dict[str, object], limits: Limits) -> object:
-        asked.append(list(request["names"]))  # type: ignore[call-overload]
-        return workers.call("compile", request, limits)
+    def call(kind: workers.WorkerKind, request: dict[str, Any], limits: Limits) -> dict[str, Any]:
+        asked.append(list(request["names"]))
+        return workers.call(kind, request, limits)
 
     monkeypatch.setattr(compiling, "call", call)
     monkeypatch.setattr("os.cpu_count", lambda: 3)
