@@ -10,12 +10,12 @@ from ke_ir.derive.tiles import power
 from ke_ir.expr import Num, Var, variables
 from ke_ir.ir import For, Kernel, LoopVar, Module, Parallel, Param, Temp, statements
 from ke_ir.ops import Load, Store
-from ke_ir.ops.base import Op, Stmt
+from ke_ir.ops.base import Op
 from ke_ir.rewrites import base
 from ke_ir.rewrites.base import NoMatch, Rewrite, integer, loop, register_rewrite
 from ke_ir.rewrites.body import Facts, LoopSite, facts, splice
 from ke_ir.rewrites.names import Fresh
-from ke_ir.rewrites.programs import fresh_item, in_sequence
+from ke_ir.rewrites.programs import fresh_item, in_sequence, on_tensors
 from ke_ir.rewrites.retile import range_reason
 from ke_ir.types import TensorType, TileType
 
@@ -133,8 +133,8 @@ class Align(Rewrite):
         wide = {p.name: _longer(p, fresh(f"{p.name}_aligned"), length) for p in rows}
         loop = site.loop
         assert isinstance(loop, For)
-        inner = replace(loop, var=replace(site.var, hi=Num(length)), body=_moved(loop.body, wide))
-        new = splice(k, site.path, (inner,))
+        longer = replace(loop, var=replace(site.var, hi=Num(length)))
+        new = on_tensors(splice(k, site.path, (longer,)), {n: p.name for n, p in wide.items()})
         inputs = tuple(wide.get(p.name, p) for p in k.inputs)
         reader = replace(new, name=fresh_item(module, f"{k.name}_aligned"), inputs=inputs)
         copies = tuple(
@@ -180,18 +180,6 @@ def _rows(f: Facts, site: LoopSite, extent: int) -> list[Param] | NoMatch:
 
 def _longer(p: Param, name: str, length: int) -> Param:
     return Param(name, TensorType(p.type.dtype, (*p.type.shape[:-1], Num(length))))
-
-
-def _moved(body: tuple[Stmt, ...], wide: dict[str, Param]) -> tuple[Stmt, ...]:
-    """The statements reading from the copies."""
-    out: list[Stmt] = []
-    for s in body:
-        if isinstance(s, For):
-            s = replace(s, body=_moved(s.body, wide))
-        elif isinstance(s, Load) and s.tensor in wide:
-            s = replace(s, tensor=wide[s.tensor].name)
-        out.append(s)
-    return tuple(out)
 
 
 def _copier(name: str, k: Kernel, p: Param, wide: Param) -> Kernel:
